@@ -1,0 +1,343 @@
+//! A message to be sent.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::message_ext::{MessageExt, Span};
+use super::stored::{self, Record};
+use super::{id, properties};
+
+/// A message to be sent: a topic, a body, and properties.
+///
+/// ```
+/// # use rocketmq::Message;
+/// let message = Message::new("order-events").tag("paid").key("42").body("{}");
+/// assert_eq!(message.topic(), "order-events");
+/// ```
+///
+/// Methods chain by value. Mistakes (a reserved property, a value that cannot be JSON) are remembered and reported
+/// by the send, before anything leaves the process.
+#[derive(Debug, Clone)]
+pub struct Message {
+    topic: String,
+    body: Bytes,
+    flag: i32,
+    properties: Vec<(Cow<'static, str>, String)>,
+    mistake: Option<MessageError>,
+}
+
+/// Why a message cannot be sent. Nothing has left the process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The topic is empty, too long or has characters that brokers refuse.
+    #[error("{topic:?} cannot be a topic: {rule}")]
+    Topic {
+        /// The name given.
+        topic: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// Only brokers write to that topic.
+    #[error("nothing can be sent to the system topic {topic}")]
+    ForbiddenTopic {
+        /// The name given.
+        topic: String,
+    },
+    /// RocketMQ has no empty messages.
+    #[error("the message for {topic} has no body: give it at least one byte")]
+    EmptyBody {
+        /// The topic that it was meant for.
+        topic: String,
+    },
+    /// Larger than the producer's `max_message`.
+    #[error("the body has {len} bytes, more than the producer's `max_message` of {limit}")]
+    BodyTooLarge {
+        /// The length of the body in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// All properties together are longer than the stored form can count.
+    #[error("the properties take {len} bytes together, more than the {limit} that a broker stores")]
+    PropertiesTooLarge {
+        /// Their length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A property that only clients and brokers may set, or one that cannot be written.
+    #[error("the property {name:?} cannot be set: {rule}")]
+    Property {
+        /// The name given.
+        name: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// The value given for the body cannot be written as JSON.
+    #[error("the body for {topic} cannot be written as JSON: {reason}")]
+    Json {
+        /// The topic that it was meant for.
+        topic: String,
+        /// What the serializer said.
+        reason: String,
+    },
+}
+
+impl Message {
+    /// A message for `topic`, with nothing in it yet.
+    pub fn new(topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), body: Bytes::new(), flag: 0, properties: Vec::new(), mistake: None }
+    }
+
+    /// Sets the body: text or bytes. Bytes are not copied.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sets the body to `value` in JSON.
+    #[must_use]
+    pub fn json<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => self.body = body.into(),
+            Err(error) => {
+                self.mistake =
+                    Some(MessageError::Json { topic: self.topic.clone(), reason: error.to_string() });
+            }
+        }
+        self
+    }
+
+    /// Sets the tag, by which consumers choose; one word of a message's topic.
+    #[must_use]
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.checked_property(properties::TAGS, tag.into())
+    }
+
+    /// Adds a business key, by which the message can be looked up; without blanks.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        let key = key.into();
+        match self.properties.iter_mut().find(|(name, _)| name == properties::KEYS) {
+            Some((_, keys)) if properties::is_clean(&key) => {
+                keys.push(' ');
+                keys.push_str(&key);
+                self
+            }
+            _ => self.checked_property(properties::KEYS, key),
+        }
+    }
+
+    /// Adds several business keys.
+    #[must_use]
+    pub fn keys<K: Into<String>>(self, keys: impl IntoIterator<Item = K>) -> Self {
+        keys.into_iter().fold(self, Message::key)
+    }
+
+    /// Sets a property of your own.
+    ///
+    /// Names that RocketMQ uses itself are refused when the message is sent.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let name = name.into();
+        if properties::is_reserved(&name) {
+            self.mistake = Some(MessageError::Property { name, rule: "the name is RocketMQ's own" });
+            return self;
+        }
+        self.checked_property(name, value.into())
+    }
+
+    /// Sets the application's flag: a number that travels with the message and that RocketMQ does not look at.
+    #[must_use]
+    pub fn flag(mut self, flag: i32) -> Self {
+        self.flag = flag;
+        self
+    }
+
+    /// Delivers the message after the time of `level`, 1 to 18: `1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m
+    /// 1h 2h` unless the broker is configured otherwise. 0 is no delay.
+    ///
+    /// Source: `protocol.md` section 4.10.
+    #[must_use]
+    pub fn delay_level(self, level: u8) -> Self {
+        self.checked_property(properties::DELAY, level.to_string())
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The body.
+    pub fn payload(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The value of a property, user's or system's.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.properties.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn application_flag(&self) -> i32 {
+        self.flag
+    }
+
+    /// Sets any property; the caller knows that it may.
+    pub(crate) fn put_property(&mut self, name: impl Into<Cow<'static, str>>, value: String) {
+        let name = name.into();
+        match self.properties.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => self.properties.push((name, value)),
+        }
+    }
+
+    /// Sets a property that users must not, for a broker's and for a test's purposes.
+    #[cfg(test)]
+    pub(crate) fn raw_property(mut self, name: &'static str, value: &str) -> Self {
+        self.put_property(name, value.to_owned());
+        self
+    }
+
+    pub(crate) fn encoded_properties(&self) -> String {
+        properties::encode(self.properties.iter().map(|(name, value)| (name.as_ref(), value.as_str())))
+    }
+
+    /// Checks everything that a broker would refuse, and what this side promised to.
+    ///
+    /// Source: `behaviour.md` section 2.2, `Validators.checkMessage`.
+    pub(crate) fn check(&self, max_body_bytes: usize) -> Result<(), MessageError> {
+        const FORBIDDEN: [&str; 6] = [
+            "SCHEDULE_TOPIC_XXXX",
+            "RMQ_SYS_TRANS_HALF_TOPIC",
+            "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+            "TRANS_CHECK_MAX_TIME_TOPIC",
+            "SELF_TEST_TOPIC",
+            "OFFSET_MOVED_EVENT",
+        ];
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone());
+        }
+        if let Err(rule) = check_topic(&self.topic) {
+            return Err(MessageError::Topic { topic: self.topic.clone(), rule });
+        }
+        if FORBIDDEN.contains(&self.topic.as_str()) {
+            return Err(MessageError::ForbiddenTopic { topic: self.topic.clone() });
+        }
+        if self.body.is_empty() {
+            return Err(MessageError::EmptyBody { topic: self.topic.clone() });
+        }
+        if max_body_bytes < self.body.len() {
+            return Err(MessageError::BodyTooLarge { len: self.body.len(), limit: max_body_bytes });
+        }
+        let len: usize = self.properties.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        if properties::MAX_BYTES < len {
+            return Err(MessageError::PropertiesTooLarge { len, limit: properties::MAX_BYTES });
+        }
+        Ok(())
+    }
+
+    fn checked_property(mut self, name: impl Into<Cow<'static, str>>, value: String) -> Self {
+        let name = name.into();
+        let rule = if name.trim().is_empty() || value.trim().is_empty() {
+            "name and value must not be blank"
+        } else if !properties::is_clean(&name) || !properties::is_clean(&value) {
+            "it holds U+0001 or U+0002, which separate properties on the wire"
+        } else {
+            self.put_property(name, value);
+            return self;
+        };
+        self.mistake = Some(MessageError::Property { name: name.into_owned(), rule });
+        self
+    }
+
+    /// See [`MessageExt`]'s `From<Message>`.
+    pub(super) fn into_delivered(mut self) -> MessageExt {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        if self.get(properties::UNIQUE_KEY).is_none() {
+            self.put_property(properties::UNIQUE_KEY, id::unique());
+        }
+        let mut encoded = self.encoded_properties();
+        if properties::MAX_BYTES < encoded.len() {
+            encoded.clear();
+        }
+        let topic = if check_topic(&self.topic).is_ok() { self.topic.as_str() } else { "" };
+        let record = Record {
+            queue_id: 0,
+            flag: self.flag,
+            queue_offset: 0,
+            commit_log_offset: 0,
+            sys_flag: 0,
+            born_timestamp_ms: now,
+            born_host: loopback,
+            store_timestamp_ms: now,
+            store_host: loopback,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body: &self.body,
+            topic,
+            properties: &encoded,
+        };
+        let bytes = record.encode();
+        stored::decode(bytes.clone(), self.body.len()).unwrap_or_else(|_| {
+            // What was just written can be read; were it not so, the body would still be there.
+            MessageExt::from_record(bytes, self.body, Span::new(0, 0), Span::new(0, 0), 0)
+        })
+    }
+}
+
+/// The rule for topics, or the part of it that `topic` breaks. Source: `Validators.checkTopic`.
+pub(crate) fn check_topic(topic: &str) -> Result<(), &'static str> {
+    let max_len = if topic.starts_with("%RETRY%") || topic.starts_with("%DLQ%") { 255 } else { 127 };
+    if topic.is_empty() {
+        return Err("it is empty");
+    }
+    if max_len < topic.len() {
+        return Err("it is longer than 127 characters");
+    }
+    if !topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte)) {
+        return Err("only letters, digits, `_`, `-`, `%` and `|` are allowed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_BODY: usize = 100;
+
+    #[test]
+    fn what_a_broker_would_refuse_is_refused_before_it_is_sent() {
+        let good = || Message::new("t").body("x");
+        for (message, words) in [
+            (Message::new("").body("x"), "it is empty"),
+            (Message::new("a b").body("x"), "only letters"),
+            (Message::new("t".repeat(128)).body("x"), "127"),
+            (Message::new("SCHEDULE_TOPIC_XXXX").body("x"), "system topic"),
+            (Message::new("t"), "no body"),
+            (Message::new("t").body("x".repeat(101)), "max_message"),
+            (good().property("TRAN_MSG", "true"), "RocketMQ's own"),
+            (good().property("", "x"), "blank"),
+            (good().tag(" "), "blank"),
+            (good().key("a\u{1}"), "U+0001"),
+            (good().property("big", "x".repeat(40_000)), "32767"),
+            (good().json(&std::collections::HashMap::from([((1, 2), 3)])), "JSON"),
+        ] {
+            let error = message.check(MAX_BODY).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        good().tag("a").keys(["k", "l"]).property("p", "q").check(MAX_BODY).unwrap();
+    }
+
+    #[test]
+    fn keys_are_joined_by_blanks() {
+        assert_eq!(Message::new("t").keys(["a", "b"]).get(properties::KEYS), Some("a b"));
+    }
+}

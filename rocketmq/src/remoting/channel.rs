@@ -1,0 +1,252 @@
+//! The connections of a client: one per address, made when first needed, and again after it was lost.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::time::{self, Instant};
+use tracing::{debug, info};
+
+use super::connection::{Inbound, Limits, Peer, Requests, serve};
+use super::{Address, RequestError, Signer};
+use crate::protocol::header::Response;
+use crate::protocol::{RemotingCommand, Request, RequestCode, ResponseCode};
+use crate::tasks::Tasks;
+
+/// After a connection could not be made, the next try waits so long at first, and twice as long each time.
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+/// But never longer: a broker that is back should be found at once.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// How a client connects and what it adds to its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct RemotingSettings {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) signer: Option<Signer>,
+    /// The namespace (v2) that every request names; its topics and groups stay as they are.
+    pub(crate) namespace_v2: Option<String>,
+}
+
+/// All connections of one client.
+#[derive(Clone)]
+pub(crate) struct RemotingClient {
+    settings: Arc<RemotingSettings>,
+    channels: Arc<Mutex<HashMap<Address, Peer>>>,
+    inbound: Arc<dyn Inbound>,
+    tasks: Tasks,
+}
+
+impl std::fmt::Debug for RemotingClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemotingClient").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl RemotingClient {
+    /// `inbound` gets what peers ask by themselves; `tasks` owns the connections and ends them.
+    pub(crate) fn new(settings: RemotingSettings, inbound: Arc<dyn Inbound>, tasks: Tasks) -> Self {
+        Self { settings: Arc::new(settings), channels: Arc::default(), inbound, tasks }
+    }
+
+    /// Asks and waits for a successful answer.
+    pub(crate) async fn call<R: Request>(
+        &self,
+        address: &Address,
+        request: &R,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<R::Response, RequestError> {
+        let answer = self.invoke(address, self.command(request, body), limit).await?;
+        match answer.response_code() {
+            ResponseCode::SUCCESS => R::Response::from_command(answer)
+                .map_err(|error| RequestError::bad_answer(address, R::CODE, &error)),
+            _ => Err(refused(address, R::CODE, &answer)),
+        }
+    }
+
+    /// Asks without waiting for an answer.
+    pub(crate) async fn tell<R: Request>(
+        &self,
+        address: &Address,
+        request: &R,
+        limit: Duration,
+    ) -> Result<(), RequestError> {
+        self.channel(address).oneway(self.command(request, Bytes::new()), limit).await
+    }
+
+    /// The command for a request, signed if this client signs.
+    pub(crate) fn command<R: Request>(&self, request: &R, body: Bytes) -> RemotingCommand {
+        self.command_as(R::CODE, request, body)
+    }
+
+    /// The same, under another code that shares the header.
+    pub(crate) fn command_as<R: Request>(
+        &self,
+        code: RequestCode,
+        request: &R,
+        body: Bytes,
+    ) -> RemotingCommand {
+        let mut fields = request.to_fields();
+        if let Some(namespace) = &self.settings.namespace_v2 {
+            fields.put("nsd", "true");
+            fields.put("ns", namespace.clone());
+        }
+        // Last, because it covers all that is there.
+        if let Some(signer) = &self.settings.signer {
+            signer.sign(&mut fields, &body);
+        }
+        RemotingCommand::request(code, fields, body)
+    }
+
+    /// Sends a command and waits for its answer, whatever that says.
+    ///
+    /// A broker that is shutting down answers GO_AWAY: the request is sent once more, over a new connection.
+    pub(crate) async fn invoke(
+        &self,
+        address: &Address,
+        command: RemotingCommand,
+        limit: Duration,
+    ) -> Result<RemotingCommand, RequestError> {
+        let deadline = Instant::now() + limit;
+        let again = command.clone();
+        let channel = self.channel(address);
+        let answer = channel.invoke(command, limit).await?;
+        if answer.response_code() != ResponseCode::GO_AWAY {
+            return Ok(answer);
+        }
+        debug!(%address, "the broker is shutting down, the request is sent again over a new connection");
+        self.forget(address, &channel);
+        self.channel(address).invoke(again, deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// The channel to `address`, which is not connected before its first request.
+    fn channel(&self, address: &Address) -> Peer {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = channels.get(address) {
+            return peer.clone();
+        }
+        let (peer, requests) = Peer::new(Arc::clone(address), self.settings.limits.form);
+        channels.insert(Arc::clone(address), peer.clone());
+        let task = ChannelTask {
+            settings: Arc::clone(&self.settings),
+            inbound: Arc::clone(&self.inbound),
+            address: Arc::clone(address),
+            // Only the queue, not a `Peer`: the task ends when the last handle goes.
+            requests,
+            backoff: None,
+            tasks: self.tasks.clone(),
+        };
+        self.tasks.spawn("connection", task.run());
+        peer
+    }
+
+    /// Lets go of a channel; its connection ends when those who still wait on it have their answers.
+    fn forget(&self, address: &Address, channel: &Peer) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if channels.get(address).is_some_and(|current| current.is_same(channel)) {
+            channels.remove(address);
+        }
+    }
+
+    /// Closes the connections to addresses that `keep` does not know.
+    pub(crate) fn retain(&self, keep: impl Fn(&Address) -> bool) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(|address, _| keep(address));
+    }
+}
+
+pub(crate) fn refused(address: &Address, code: RequestCode, answer: &RemotingCommand) -> RequestError {
+    RequestError::Refused {
+        address: Arc::clone(address),
+        code,
+        response: answer.response_code(),
+        remark: answer.remark.clone().unwrap_or_default(),
+    }
+}
+
+/// Makes the connection when there is something to send, serves it, and starts over.
+struct ChannelTask {
+    settings: Arc<RemotingSettings>,
+    inbound: Arc<dyn Inbound>,
+    address: Address,
+    requests: Requests,
+    /// Set while the address cannot be reached.
+    backoff: Option<Backoff>,
+    tasks: Tasks,
+}
+
+/// Why the address cannot be reached, and when it will be tried again.
+struct Backoff {
+    error: Arc<io::Error>,
+    wait: Duration,
+    until: Instant,
+}
+
+impl ChannelTask {
+    async fn run(mut self) {
+        let stopping = self.tasks.stopping().clone();
+        loop {
+            let first = tokio::select! {
+                () = stopping.cancelled() => break,
+                request = self.requests.next() => match request {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
+            // Whoever comes during the wait learns at once that nothing can be sent, and may try another broker.
+            if let Some(backoff) = self.backoff.as_ref().filter(|backoff| Instant::now() < backoff.until) {
+                first.fail(cannot_connect(&self.address, &backoff.error));
+                continue;
+            }
+            self.requests.put_back(first);
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                connected = connect(&self.address, self.settings.connect_timeout) => match connected {
+                    Ok(stream) => self.serve(stream).await,
+                    Err(error) => self.back_off(error),
+                },
+            }
+        }
+        self.requests.close(|| RequestError::ShutDown { address: Arc::clone(&self.address) });
+    }
+
+    async fn serve(&mut self, stream: TcpStream) {
+        debug!(address = %self.address, "connected");
+        self.backoff = None;
+        let stream = stream.into_split();
+        let (stream, limits, stopping) = ((stream.0, stream.1), self.settings.limits, self.tasks.stopping());
+        let error = serve(stream, &self.address, &mut self.requests, &*self.inbound, limits, stopping).await;
+        if !stopping.is_cancelled() {
+            info!(address = %self.address, %error, "the connection ended; it is made again when there is something to send");
+        }
+    }
+
+    fn back_off(&mut self, error: io::Error) {
+        let error = Arc::new(error);
+        let wait = self.backoff.as_ref().map_or(MIN_BACKOFF, |last| (last.wait * 2).min(MAX_BACKOFF));
+        // Up to a fifth less, so that the clients of a broker that went away do not come back all at once.
+        let until = Instant::now() + wait.mul_f64(1.0 - 0.2 * fastrand::f64());
+        debug!(address = %self.address, %error, ?wait, "cannot connect");
+        self.requests.fail_waiting(|| cannot_connect(&self.address, &error));
+        self.backoff = Some(Backoff { error, wait, until });
+    }
+}
+
+fn cannot_connect(address: &Address, source: &Arc<io::Error>) -> RequestError {
+    RequestError::Connect { address: Arc::clone(address), source: Arc::clone(source) }
+}
+
+async fn connect(address: &str, limit: Duration) -> io::Result<TcpStream> {
+    let stream = match time::timeout(limit, TcpStream::connect(address)).await {
+        Ok(connected) => connected?,
+        Err(_) => {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}")));
+        }
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,19 @@
+//! Commands over sockets: frames, connections, and the requests that wait on them.
+//!
+//! [`RemotingClient`] keeps one connection per address, made when it is first needed and again when it was lost. A
+//! connection is one task that owns the socket ([`connection`]); others hold a [`Peer`], by which they send requests
+//! and wait for answers. Both ends of a connection may ask, so the embedded server is made of the same parts.
+
+mod channel;
+mod connection;
+mod error;
+mod frame;
+mod signer;
+
+pub(crate) use channel::{RemotingClient, RemotingSettings};
+pub(crate) use connection::{Answer, Inbound, Limits, Peer, serve};
+pub use error::RequestError;
+pub(crate) use signer::Signer;
+
+/// An address as the name server announced it or the user wrote it: `host:port`.
+pub(crate) type Address = std::sync::Arc<str>;
