@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, debug_span, error};
 
 /// How long a task that ended by panic stays down before it is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ impl Tasks {
                 error!(task = name, reason, "a task panicked");
             }
         };
-        self.start(name, watched);
+        self.start(watched);
     }
 
     /// Starts a task that is to run until the owner stops; after a panic it is reported and started again.
@@ -60,12 +60,12 @@ impl Tasks {
                 }
             }
         };
-        self.start(name, watched);
+        self.start(watched.instrument(debug_span!("task", name)));
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that may: what is started here is tracked")]
-    fn start(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.tracker.track_future(future.instrument(info_span!("task", name))));
+    fn start(&self, future: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.tracker.track_future(future));
     }
 
     /// Asks all tasks to end, without waiting for them.

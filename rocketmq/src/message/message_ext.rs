@@ -69,6 +69,11 @@ impl MessageExt {
         self.broker_name = Some(broker_name);
     }
 
+    /// Counts a delivery that the broker does not know of.
+    pub(crate) fn count_delivery(&mut self) {
+        self.reconsume_times = self.reconsume_times.saturating_add(1);
+    }
+
     /// Shows the topic that the message was first sent to, where `retry_topic` is the one it stands in now: a
     /// listener never sees a retry topic. Source: `behaviour.md` section 3.8.
     pub(crate) fn restore_topic(&mut self, retry_topic: &str) {

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::message::MessageQueue;
+
 /// Where the queues of a topic are (the answer to 105). Source: `protocol.md` section 3.1.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -186,6 +188,51 @@ impl<'de> Deserialize<'de> for Number {
 
         deserializer.deserialize_any(Either)
     }
+}
+
+/// Lock (41) or unlock (42) these queues for this member; the answer to a lock is [`LockedQueues`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct LockBatch {
+    pub(crate) consumer_group: String,
+    pub(crate) client_id: String,
+    /// Not to be spread to the other members of a broker group.
+    pub(crate) only_this_broker: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) mq_set: Vec<MessageQueue>,
+}
+
+/// The queues that the member holds now.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LockedQueues {
+    #[serde(rename = "lockOKMQSet", deserialize_with = "nullable")]
+    pub(crate) lock_ok_mq_set: Vec<MessageQueue>,
+}
+
+/// Can the broker filter by this subscription? (46)
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct CheckClientConfig {
+    pub(crate) client_id: String,
+    pub(crate) group: String,
+    pub(crate) subscription_data: SubscriptionData,
+}
+
+/// The topics that a name server knows (the answer to 206).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct TopicList {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) topic_list: Vec<String>,
+}
+
+/// The brokers and clusters that a name server knows (the answer to 106). Source: `protocol.md` section 3.6.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ClusterInfo {
+    pub(crate) broker_addr_table: BTreeMap<String, BrokerData>,
+    pub(crate) cluster_addr_table: BTreeMap<String, Vec<String>>,
 }
 
 #[cfg(test)]

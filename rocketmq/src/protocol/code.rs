@@ -135,3 +135,10 @@ impl ResponseCode {
         RETRYABLE.contains(&self)
     }
 }
+
+#[allow(missing_docs, reason = "the names are RocketMQ's own; the numbers are all there is to them")]
+impl RequestCode {
+    pub const GET_EARLIEST_MSG_STORETIME: Self = Self(32);
+    /// A pull of a lite pull consumer; 5.x only.
+    pub const LITE_PULL_MESSAGE: Self = Self(361);
+}

@@ -346,6 +346,26 @@ header! {
     }
 }
 
+requests! {
+    ViewMessage = VIEW_MESSAGE_BY_ID -> WithBody<()>;
+    GetEarliestMessageTime = GET_EARLIEST_MSG_STORETIME -> TimestampResponse;
+}
+
+header! {
+    /// Which message is at this place of the commit log? (33)
+    ViewMessage { offset: i64 = "offset", }
+}
+
+header! {
+    /// When was the first message stored that is still there? (32)
+    GetEarliestMessageTime { topic: Arc<str> = "topic", queue_id: i32 = "queueId", }
+}
+
+header! {
+    /// An answer that is one time, in Unix milliseconds; −1 where there is nothing to have a time.
+    TimestampResponse { timestamp: i64 = "timestamp", }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ mod error;
 mod frame;
 mod signer;
 
-pub(crate) use channel::{RemotingClient, RemotingSettings};
+pub(crate) use channel::{RemotingClient, RemotingSettings, refused};
 pub(crate) use connection::{Answer, Inbound, Limits, Peer, serve};
 pub use error::RequestError;
 pub(crate) use signer::Signer;

@@ -1,0 +1,140 @@
+//! How an application is put together.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::plan::{ByHand, Listeners, Plan};
+use super::{App, signals};
+use crate::config::{Config, LoadedConfig};
+use crate::error::{Error, Result};
+use crate::listener::{Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap};
+use crate::message::MessageExt;
+use crate::producer::Producer;
+
+/// An application that is being put together.
+#[derive(Default)]
+#[must_use = "a builder does nothing until it is run or started"]
+pub struct AppBuilder {
+    source: Source,
+    state: StateMap,
+    arounds: Vec<Around>,
+    by_hand: Vec<ByHand>,
+    without_linked: bool,
+}
+
+/// Where the configuration comes from.
+#[derive(Default)]
+enum Source {
+    /// `ROCKETMQ_CONFIG`, or `rocketmq.yaml` in the current folder.
+    #[default]
+    Usual,
+    File(PathBuf),
+    Value(Box<Config>),
+}
+
+impl AppBuilder {
+    /// Reads this file in place of `rocketmq.yaml`; profile and environment apply to it, too.
+    pub fn config(mut self, file: impl Into<PathBuf>) -> Self {
+        self.source = Source::File(file.into());
+        self
+    }
+
+    /// Takes this configuration in place of a file.
+    pub fn config_value(mut self, config: Config) -> Self {
+        self.source = Source::Value(Box::new(config));
+        self
+    }
+
+    /// Gives a value to the listeners that take it as `State<T>`; one for each type, the last counts.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Runs `function` around every delivery; the one that was added first is the outermost.
+    pub fn around<F, Fut>(mut self, function: F) -> Self
+    where
+        F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.arounds.push(Around::new(function));
+        self
+    }
+
+    /// Adds a listener that is not annotated: a function from a list of messages (at most the group's `batch`) to what
+    /// became of them.
+    ///
+    /// Strings may hold `${name}` and `${name:default}`, as in the attribute.
+    pub fn listener<F, Fut>(mut self, group: impl Into<String>, topic: impl Into<String>, filter: impl Into<Filter>, function: F) -> Self
+    where
+        F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoConsumeResult> + Send + 'static,
+    {
+        let (group, topic, filter) = (group.into(), topic.into(), filter.into());
+        let place = format!("the listener of {topic} for {filter}, given to the builder");
+        let handler = Handler::from_fn(place.clone(), function);
+        self.by_hand.push(ByHand { group, topic, filter, handler, place });
+        self
+    }
+
+    /// Leaves the annotated listeners of this program out: for tests of one listener, and for programs that choose.
+    pub fn without_linked_listeners(mut self) -> Self {
+        self.without_linked = true;
+        self
+    }
+
+    /// Starts, and returns the running application: for programs that do something else as well.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](crate::run), but for signals and listeners: none is a warning here.
+    pub async fn start(self) -> Result<App> {
+        self.start_with(false).await
+    }
+
+    /// Starts, runs until SIGINT or SIGTERM, then stops gracefully. A second signal ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](crate::run).
+    pub async fn run(self) -> Result<()> {
+        let mut signals = signals::Signals::listen().map_err(Error::other)?;
+        let app = tokio::select! {
+            app = self.start_with(true) => app?,
+            // There is nothing to finish yet: what has been started goes with the process.
+            signal = signals.next() => return Err(Error::other(format!("{signal} came before the start was complete"))),
+        };
+        let signal = signals.next().await;
+        tracing::info!(signal, "a signal: stopping gracefully, a second one ends the process at once");
+        tokio::select! {
+            stopped = app.shutdown() => stopped,
+            signal = signals.next() => signals::end_at_once(signal),
+        }
+    }
+
+    async fn start_with(self, needs_listeners: bool) -> Result<App> {
+        let mut loaded = match self.source {
+            Source::Usual => Config::load(None)?,
+            Source::File(file) => Config::load(Some(&file))?,
+            Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
+        };
+        let Self { mut state, arounds, by_hand, without_linked, .. } = self;
+        let plan = |loaded: &LoadedConfig, producers: &BTreeMap<String, Producer>| {
+            if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
+                state.insert(producer.clone());
+            }
+            let listeners = Listeners { by_hand, linked: !without_linked, state: Some(Arc::new(state)), arounds };
+            Plan::make(loaded, listeners, needs_listeners)
+        };
+        super::start(&mut loaded, plan).await
+    }
+}
+
+impl fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppBuilder").field("state", &self.state).field("arounds", &self.arounds.len()).finish_non_exhaustive()
+    }
+}

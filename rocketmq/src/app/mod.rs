@@ -1,0 +1,255 @@
+//! The application: from a file and annotated functions to running consumers, and back to a clean end.
+//!
+//! [`run`] is all that most programs need. [`plan`] turns configuration and listeners into groups, or into a list of
+//! everything that is wrong with them, before anything is connected; [`App`] starts what was planned and stops it.
+
+mod builder;
+mod plan;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use tracing::{info, warn};
+
+pub use builder::AppBuilder;
+
+use self::plan::Plan;
+use crate::client::{MqClientManager, ServiceState};
+use crate::config::{Config, LoadedConfig};
+use crate::consumer::PushConsumer;
+use crate::error::{Error, Result};
+use crate::producer::Producer;
+
+/// Reads `rocketmq.yaml`, starts a consumer for every group of annotated listeners, and runs until SIGINT or SIGTERM;
+/// then stops gracefully.
+///
+/// The same as `App::builder().run()`.
+///
+/// # Errors
+///
+/// Everything that is wrong with the configuration and the listeners, at once, before anything is connected; no name
+/// server within `startup_timeout`; handlers that did not finish within `shutdown_timeout`.
+pub async fn run() -> Result<()> {
+    App::builder().run().await
+}
+
+/// Checks a configuration file against the listeners of this program, without a network.
+///
+/// Shared state is not looked at: it is given to the builder.
+///
+/// # Errors
+///
+/// Everything that is wrong, at once.
+pub fn check(path: impl AsRef<Path>) -> Result<()> {
+    let loaded = Config::load(Some(path.as_ref()))?;
+    plan::check(&loaded)?;
+    Ok(())
+}
+
+/// A running application: its consumers, its producers, and the way to stop them.
+///
+/// Dropping it does not stop anything; call [`shutdown`](Self::shutdown).
+pub struct App {
+    managers: BTreeMap<String, MqClientManager>,
+    consumers: Vec<(String, PushConsumer)>,
+    producers: BTreeMap<String, Producer>,
+    #[cfg(feature = "embedded")]
+    servers: Vec<crate::embedded::Server>,
+}
+
+/// Whether an application does its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Every consumer has its routes and knows its share of the queues.
+    pub ready: bool,
+    /// The groups, by name.
+    pub groups: BTreeMap<String, GroupHealth>,
+}
+
+/// Whether a group does its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupHealth {
+    /// What its consumer is doing.
+    pub state: ServiceState,
+    /// It has its routes and knows its share of the queues.
+    pub ready: bool,
+}
+
+impl App {
+    /// Begins an application.
+    pub fn builder() -> AppBuilder {
+        AppBuilder::default()
+    }
+
+    /// Pulls no more messages for a group until [`resume`](Self::resume); what is here already is still handled.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such group.
+    pub fn pause(&self, group: &str) -> Result<()> {
+        self.consumers_of(group)?.for_each(PushConsumer::suspend);
+        Ok(())
+    }
+
+    /// Pulls messages for a group again.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such group.
+    pub fn resume(&self, group: &str) -> Result<()> {
+        self.consumers_of(group)?.for_each(PushConsumer::resume);
+        Ok(())
+    }
+
+    fn consumers_of<'a>(&'a self, group: &'a str) -> Result<impl Iterator<Item = &'a PushConsumer>> {
+        let consumers = || self.consumers.iter().filter(move |(name, _)| name == group).map(|(_, consumer)| consumer);
+        match consumers().next() {
+            Some(_) => Ok(consumers()),
+            None => {
+                let known: Vec<_> = self.consumers.iter().map(|(name, _)| name.as_str()).collect();
+                Err(Error::consumer(group, format_args!("there is no such group; there are: {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// The producer of that name under `producers:`; `default` is always there.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such producer.
+    pub fn producer(&self, name: &str) -> Result<Producer> {
+        self.producers.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.producers.keys().map(String::as_str).collect();
+            Error::producer(name, format_args!("there is no such key under `producers:`; there are: {}", known.join(", ")))
+        })
+    }
+
+    /// Whether everything does its work.
+    pub fn health(&self) -> Health {
+        let groups: BTreeMap<_, _> = self
+            .consumers
+            .iter()
+            .map(|(name, consumer)| (name.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() }))
+            .collect();
+        Health { ready: groups.values().all(|group| group.ready), groups }
+    }
+
+    /// Waits until [`health`](Self::health) is ready.
+    pub async fn ready(&self) {
+        for (_, consumer) in &self.consumers {
+            consumer.ready().await;
+        }
+    }
+
+    /// Stops: pulls no more, lets handlers finish for at most `shutdown_timeout`, stores the offsets and says goodbye to
+    /// the brokers; then the producers, then the embedded server.
+    ///
+    /// # Errors
+    ///
+    /// Where handlers had to be abandoned; their messages are delivered again.
+    pub async fn shutdown(self) -> Result<()> {
+        info!("stopping");
+        let mut result = Ok(());
+        for manager in self.managers.into_values() {
+            result = result.and(manager.shutdown().await);
+        }
+        #[cfg(feature = "embedded")]
+        for server in self.servers {
+            server.shutdown().await;
+        }
+        info!("stopped");
+        result
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+/// Makes what was planned, and starts it.
+async fn start(loaded: &mut LoadedConfig, plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>) -> Result<App> {
+    let producers = plan::producers(&loaded.config)?;
+    let plan = plan(loaded, &producers)?;
+    let mut app = App {
+        managers: BTreeMap::new(),
+        consumers: Vec::new(),
+        producers: BTreeMap::new(),
+        #[cfg(feature = "embedded")]
+        servers: Vec::new(),
+    };
+    match app.start_all(loaded, producers, plan).await {
+        Ok(()) => Ok(app),
+        Err(error) => {
+            if let Err(error) = app.shutdown().await {
+                warn!(%error, "what had been started did not stop cleanly");
+            }
+            Err(error)
+        }
+    }
+}
+
+impl App {
+    async fn start_all(&mut self, loaded: &mut LoadedConfig, producers: BTreeMap<String, Producer>, plan: Plan) -> Result<()> {
+        for (name, producer) in producers {
+            let cluster = loaded.config.producers.get(&name).and_then(|config| config.cluster.clone());
+            let manager = self.manager(loaded, cluster.as_deref().unwrap_or(crate::config::DEFAULT_CLUSTER)).await?;
+            manager.register_producer(&producer)?;
+            self.producers.insert(name, producer);
+        }
+        for group in plan.groups {
+            group.announce();
+            let manager = self.manager(loaded, &group.cluster).await?;
+            let name = group.name.clone();
+            let consumer = group.into_consumer()?;
+            manager.register_consumer(&consumer)?;
+            self.consumers.push((name, consumer));
+        }
+        for manager in self.managers.values() {
+            manager.start().await?;
+        }
+        info!(groups = self.consumers.len(), producers = self.producers.len(), "started");
+        Ok(())
+    }
+
+    /// The manager of a cluster, made when it is first asked for.
+    async fn manager(&mut self, loaded: &mut LoadedConfig, name: &str) -> Result<MqClientManager> {
+        if let Some(manager) = self.managers.get(name) {
+            return Ok(manager.clone());
+        }
+        let cluster = loaded.config.cluster(name).cloned().ok_or_else(|| Error::other(format!("there is no cluster {name}")))?;
+        let cluster = self.with_addresses(cluster).await?;
+        info!(cluster = name, name_servers = %cluster.name_servers, "cluster");
+        let manager = MqClientManager::new(cluster);
+        self.managers.insert(name.to_owned(), manager.clone());
+        Ok(manager)
+    }
+
+    /// Puts the address of an embedded server, which is started, in the place of the word.
+    #[cfg(feature = "embedded")]
+    async fn with_addresses(&mut self, mut cluster: crate::config::ClusterConfig) -> Result<crate::config::ClusterConfig> {
+        use crate::config::NameServers;
+
+        if cluster.name_servers == NameServers::Embedded {
+            let server = crate::embedded::Server::builder().start().await.map_err(Error::other)?;
+            cluster.name_servers = NameServers::Addresses(vec![server.name_server()]);
+            info!(name_server = server.name_server(), "an embedded server is used: messages live in this process only");
+            self.servers.push(server);
+        }
+        Ok(cluster)
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    #[expect(clippy::unused_async, reason = "it is async where there is a server to start")]
+    async fn with_addresses(&mut self, cluster: crate::config::ClusterConfig) -> Result<crate::config::ClusterConfig> {
+        if cluster.name_servers == crate::config::NameServers::Embedded {
+            return Err(Error::other("`name_servers: embedded` needs the feature `embedded` of the crate `rocketmq`"));
+        }
+        Ok(cluster)
+    }
+}

@@ -1,0 +1,294 @@
+//! What is to run, and everything that speaks against it: found before anything is connected.
+//!
+//! Source: `api.md` section 5, rules 1 to 3.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, Problem, check_group, check_topic};
+use crate::consumer::{PushConsumer, Subscription, conflicts};
+use crate::error::Result;
+use crate::listener::{Around, Filter, Handler, ListenerDef, StateMap, listeners};
+use crate::producer::Producer;
+
+/// The groups that will be consumed.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) groups: Vec<PlannedGroup>,
+}
+
+/// One group: one consumer.
+#[derive(Debug)]
+pub(super) struct PlannedGroup {
+    pub(super) cluster: String,
+    pub(super) name: String,
+    config: ConsumerConfig,
+    subscriptions: Vec<Subscription>,
+}
+
+/// A listener that was given to the builder.
+#[derive(Debug)]
+pub(super) struct ByHand {
+    pub(super) group: String,
+    pub(super) topic: String,
+    pub(super) filter: Filter,
+    pub(super) handler: Handler,
+    pub(super) place: String,
+}
+
+/// All listeners, and what they are called with.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) by_hand: Vec<ByHand>,
+    /// Whether the annotated ones count.
+    pub(super) linked: bool,
+    /// `None` where state is not looked at.
+    pub(super) state: Option<Arc<StateMap>>,
+    pub(super) arounds: Vec<Around>,
+}
+
+/// A listener whose texts are resolved.
+struct Declared {
+    cluster: String,
+    group: String,
+    orderly: bool,
+    broadcast: bool,
+    subscription: Subscription,
+}
+
+/// Checks configuration and annotated listeners against each other.
+pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
+    let listeners = Listeners { by_hand: Vec::new(), linked: true, state: None, arounds: Vec::new() };
+    let mut problems = ConfigErrors::new();
+    make(loaded, listeners, false, &mut problems);
+    problems.into_result()
+}
+
+/// The producers of the configuration, not registered yet.
+pub(super) fn producers(config: &Config) -> Result<BTreeMap<String, Producer>> {
+    let make = |(name, config): (&String, &crate::config::ProducerConfig)| {
+        let group = config.group.clone().unwrap_or_else(|| name.clone());
+        let producer = Producer::builder(group).config(config.clone()).create()?;
+        Ok((name.clone(), producer))
+    };
+    config.producers.iter().map(make).collect()
+}
+
+impl Plan {
+    /// Puts listeners and configuration together.
+    pub(super) fn make(loaded: &LoadedConfig, listeners: Listeners, needs_listeners: bool) -> Result<Self> {
+        let mut problems = ConfigErrors::new();
+        let plan = make(loaded, listeners, needs_listeners, &mut problems);
+        problems.into_result()?;
+        if plan.groups.is_empty() {
+            warn!("there is no listener in this program: it can only send");
+        }
+        Ok(plan)
+    }
+}
+
+fn make(loaded: &LoadedConfig, listeners: Listeners, needs_listeners: bool, problems: &mut ConfigErrors) -> Plan {
+    not_yet(loaded, problems);
+    let declared = declared(loaded, listeners, problems);
+    if declared.is_empty() && needs_listeners && problems.is_empty() {
+        problems.push(
+            Problem::new("there is no listener in this program")
+                .detail("annotate a function: #[rocketmq::listener(group = \"testGroup\", topic = \"testTopic\")]")
+                .detail("if it is in another crate, add `use that_crate as _;` to main.rs: a crate that is not named is not linked"),
+        );
+    }
+    check_groups(loaded, &declared, problems);
+    let mut groups: BTreeMap<(String, String), Vec<Declared>> = BTreeMap::new();
+    for one in declared {
+        groups.entry((one.cluster.clone(), one.group.clone())).or_default().push(one);
+    }
+    let mut planned = Vec::new();
+    for ((cluster, name), members) in groups {
+        check_agreement(&name, &members, problems);
+        let config = loaded.config.group(&name).clone();
+        if !config.enabled {
+            info!(group = name, "the group is disabled, its listeners get nothing");
+            continue;
+        }
+        let subscriptions: Vec<_> = members.into_iter().map(|member| member.subscription).collect();
+        for conflict in conflicts(&subscriptions) {
+            problems.push(
+                Problem::new(format!("group `{name}`: {} of {}", conflict.reason, conflict.topic))
+                    .detail(conflict.first)
+                    .detail(conflict.second)
+                    .detail(conflict.advice),
+            );
+        }
+        planned.push(PlannedGroup { cluster, name, config, subscriptions });
+    }
+    Plan { groups: planned }
+}
+
+/// Keys that can be set and do nothing yet: better an error than a setting without effect.
+fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    let config = &loaded.config;
+    let mut refuse = |is_set: bool, key: &str| {
+        if is_set {
+            let problem = Problem::new(format!("{key}: not supported yet; remove it"));
+            problems.push(match loaded.place_of(key) {
+                Some(place) => problem.at(place),
+                None => problem,
+            });
+        }
+    };
+    refuse(config.trace.enabled, "trace.enabled");
+    refuse(config.health.listen.is_some(), "health.listen");
+    refuse(config.cluster.tls.enabled, "tls.enabled");
+    refuse(config.cluster.client.vip_channel, "client.vip_channel");
+    for (name, cluster) in &config.clusters {
+        refuse(cluster.tls.enabled, &format!("clusters.{name}.tls.enabled"));
+        refuse(cluster.client.vip_channel, &format!("clusters.{name}.client.vip_channel"));
+    }
+    for (name, producer) in &config.producers {
+        refuse(producer.transaction, &format!("producers.{name}.transaction"));
+    }
+}
+
+fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) -> Vec<Declared> {
+    let Listeners { by_hand, linked, state, arounds } = listeners;
+    let mut declared = Vec::new();
+    if linked {
+        let mut definitions: Vec<_> = self::listeners().collect();
+        // In the order of the source, so that logs and errors are the same in every run.
+        definitions.sort_by_key(|definition| (definition.file, definition.line, definition.name));
+        for definition in definitions {
+            if let Some(state) = &state {
+                for missing in definition.missing_state(state) {
+                    problems.push(
+                        Problem::new(format!("{definition} takes State<{missing}>, but there is no such state"))
+                            .detail("give it to the builder: App::builder().state(value)"),
+                    );
+                }
+            }
+            let handler = Handler::of(definition, state.clone().unwrap_or_default()).within(arounds.clone());
+            declared.extend(resolve(loaded, definition, handler, problems));
+        }
+    }
+    for ByHand { group, topic, filter, handler, place } in by_hand {
+        let handler = handler.within(arounds.clone());
+        let mut text = |text: &str| resolved(loaded, text, &place, problems);
+        let (Some(group), Some(topic)) = (text(&group), text(&topic)) else { continue };
+        let subscription = Subscription { topic: topic.into(), filter, handler, place };
+        let one = Declared { cluster: DEFAULT_CLUSTER.to_owned(), group, orderly: false, broadcast: false, subscription };
+        declared.extend(checked(loaded, one, problems));
+    }
+    declared
+}
+
+fn resolve(loaded: &LoadedConfig, definition: &ListenerDef, handler: Handler, problems: &mut ConfigErrors) -> Option<Declared> {
+    let place = definition.to_string();
+    let mut text = |text: &str| resolved(loaded, text, &place, problems);
+    let (group, topic, cluster) = (text(definition.group), text(definition.topic), text(definition.cluster.unwrap_or(DEFAULT_CLUSTER)));
+    let filter = match definition.sql {
+        Some(sql) => text(sql).map(Filter::sql),
+        None => text(definition.tag.unwrap_or("*")).map(Filter::tag),
+    };
+    let subscription = Subscription { topic: topic?.into(), filter: filter?, handler, place };
+    let (orderly, broadcast) = (definition.orderly, definition.broadcast);
+    checked(loaded, Declared { cluster: cluster?, group: group?, orderly, broadcast, subscription }, problems)
+}
+
+fn resolved(loaded: &LoadedConfig, text: &str, place: &str, problems: &mut ConfigErrors) -> Option<String> {
+    match loaded.resolve(text) {
+        Ok(text) => Some(text),
+        Err(problem) => {
+            problems.push(problem.at(place));
+            None
+        }
+    }
+}
+
+/// Names with a placeholder could not be checked when the program was compiled.
+fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigErrors) -> Option<Declared> {
+    let Declared { cluster, group, orderly, broadcast, subscription } = &declared;
+    let before = problems.len();
+    let mut fail = |problem: Problem| problems.push(problem.at(&subscription.place));
+    if let Err(error) = check_group(group) {
+        fail(Problem::new(error.to_string()));
+    }
+    if let Err(error) = check_topic(&subscription.topic) {
+        fail(Problem::new(error.to_string()));
+    }
+    if let Err(error) = subscription.filter.check() {
+        fail(Problem::new(error.to_string()));
+    }
+    if loaded.config.cluster(cluster).is_none() {
+        let known: Vec<_> = loaded.config.clusters.keys().map(String::as_str).chain([DEFAULT_CLUSTER]).collect();
+        fail(Problem::new(format!("there is no cluster `{cluster}`")).detail(format!("under `clusters:` there are: {}", known.join(", "))));
+    }
+    for (is_set, word) in [(*orderly, "orderly"), (*broadcast, "broadcast")] {
+        if is_set {
+            fail(Problem::new(format!("`{word}` is not supported yet")));
+        }
+    }
+    (problems.len() == before).then_some(declared)
+}
+
+/// Nothing is missed silently: a list of groups is complete, and every group on it has a listener.
+fn check_groups(loaded: &LoadedConfig, declared: &[Declared], problems: &mut ConfigErrors) {
+    let Some(groups) = &loaded.config.groups else { return };
+    for one in declared.iter().filter(|one| !groups.contains_key(&one.group)) {
+        let known: Vec<_> = groups.keys().map(String::as_str).collect();
+        problems.push(
+            Problem::new(format!("the group `{}` of this listener is not listed under `groups:`", one.group))
+                .at(&one.subscription.place)
+                .detail(format!("add `{}: {{}}` there, or use one of: {}", one.group, known.join(", "))),
+        );
+    }
+    let idle = groups.iter().filter(|(name, group)| group.enabled && !declared.iter().any(|one| one.group == **name));
+    for (name, _) in idle {
+        let problem = Problem::new(format!("group {name} is listed but no listener of it is in this program"))
+            .detail("if it lives in another crate, add `use that_crate as _;` to main.rs, or set enabled: false");
+        problems.push(match loaded.place_of(&format!("groups.{name}")) {
+            Some(place) => problem.at(place),
+            None => problem,
+        });
+    }
+}
+
+/// One group is one consumer: its listeners cannot differ in what holds for all of it.
+fn check_agreement(group: &str, members: &[Declared], problems: &mut ConfigErrors) {
+    let Some((first, others)) = members.split_first() else { return };
+    for other in others {
+        for (mine, theirs, word) in
+            [(first.orderly, other.orderly, "orderly"), (first.broadcast, other.broadcast, "broadcast")]
+        {
+            if mine != theirs {
+                let describe = |is_set: bool, one: &Declared| {
+                    format!("{}  {}{word}", one.subscription.place, if is_set { "" } else { "not " })
+                };
+                problems.push(
+                    Problem::new(format!("group `{group}`: its listeners disagree on `{word}`"))
+                        .detail(describe(mine, first))
+                        .detail(describe(theirs, other))
+                        .detail("a group is one consumer: let them agree, or give them different groups"),
+                );
+            }
+        }
+    }
+}
+
+impl PlannedGroup {
+    /// The plan in one line: who gets what.
+    pub(super) fn announce(&self) {
+        let listeners: Vec<_> = self
+            .subscriptions
+            .iter()
+            .map(|Subscription { topic, filter, place, .. }| format!("{topic}[{filter}] → {place}"))
+            .collect();
+        let (group, cluster, concurrency) = (&self.name, &self.cluster, self.config.concurrency);
+        info!(group, cluster, concurrency, "{group}  clustering concurrent ×{concurrency}  {}", listeners.join(", "));
+    }
+
+    pub(super) fn into_consumer(self) -> Result<PushConsumer> {
+        let builder = PushConsumer::builder(self.name).config(self.config);
+        self.subscriptions.into_iter().fold(builder, |builder, subscription| builder.subscription(subscription)).create()
+    }
+}

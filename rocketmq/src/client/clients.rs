@@ -1,0 +1,74 @@
+//! The clients of a process: one for each cluster in use, shared by all who use it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::MqClient;
+use crate::config::{ClusterConfig, NameServers};
+use crate::error::{Error, Result};
+use crate::tasks::Tasks;
+
+/// How long connections get to send what they hold.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a manager gives to those that are registered with it: where clients come from, and the cluster for those who
+/// name none.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) cluster: ClusterConfig,
+}
+
+/// The clients of a process, each with the number of those who use it.
+///
+/// Two configurations are one client only if they are equal in everything, so that nobody works with the settings of
+/// somebody else.
+#[derive(Debug, Default)]
+pub(crate) struct Clients(Mutex<Vec<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    cluster: ClusterConfig,
+    client: Arc<MqClient>,
+    users: usize,
+}
+
+impl Clients {
+    /// The client of `cluster`, made if there is none. Everyone who acquires has to [release](Self::release).
+    pub(crate) fn acquire(&self, cluster: &ClusterConfig) -> Result<Arc<MqClient>> {
+        let NameServers::Addresses(addresses) = &cluster.name_servers else {
+            return Err(Error::other(
+                "`name_servers: embedded` is for `rocketmq::run()` and `App`; by hand, start a `rocketmq::embedded::Server` \
+                 and give its `name_server()`",
+            ));
+        };
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.cluster == *cluster) {
+            entry.users += 1;
+            return Ok(Arc::clone(&entry.client));
+        }
+        let client = MqClient::start(cluster, addresses, Tasks::default());
+        entries.push(Entry { cluster: cluster.clone(), client: Arc::clone(&client), users: 1 });
+        Ok(client)
+    }
+
+    /// Ends the client if this was the last use of it.
+    pub(crate) async fn release(&self, client: &Arc<MqClient>) {
+        let ended = {
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.client, client));
+            at.and_then(|at| {
+                entries[at].users -= 1;
+                (entries[at].users == 0).then(|| entries.swap_remove(at))
+            })
+        };
+        if let Some(Entry { client, .. }) = ended {
+            let stuck = client.stop(CLOSE_TIMEOUT).await;
+            if stuck > 0 {
+                warn!(client = client.id(), stuck, "tasks of the client did not end in time");
+            }
+        }
+    }
+}

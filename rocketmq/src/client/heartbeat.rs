@@ -1,0 +1,118 @@
+//! Telling brokers that this client lives and which groups it serves, and saying goodbye.
+//!
+//! Without it a broker does not know the members of a group and nobody can rebalance. Source: `behaviour.md`
+//! section 1.4.
+
+use std::sync::{Arc, Weak};
+
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::MqClient;
+use super::route::MASTER;
+use crate::protocol::body::HeartbeatData;
+use crate::protocol::header::{Heartbeat, UnregisterClient};
+use crate::protocol::json;
+use crate::remoting::Address;
+
+impl MqClient {
+    pub(super) fn spawn_heartbeats(self: &Arc<Self>) {
+        let (client, soon) = (Arc::downgrade(self), Arc::clone(&self.heartbeat));
+        let period = self.config.heartbeat_interval;
+        let stopping = self.tasks.stopping().clone();
+        self.tasks.spawn_lasting("heartbeat", move || {
+            let (client, stopping, soon) = (Weak::clone(&client), stopping.clone(), Arc::clone(&soon));
+            async move {
+                loop {
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = time::sleep(period) => {}
+                        () = soon.notified() => {}
+                    }
+                    let Some(client) = client.upgrade() else { return };
+                    client.clean_offline_brokers();
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = client.heartbeat_all() => {}
+                    }
+                }
+            }
+        });
+    }
+
+    /// Asks for a heartbeat soon, without waiting for it.
+    pub(crate) fn heartbeat_soon(&self) {
+        self.heartbeat.notify_one();
+    }
+
+    /// Tells every broker, at the same time, and waits for their answers. Slaves hear of consumers only.
+    pub(crate) async fn heartbeat_all(self: &Arc<Self>) {
+        let consumers = self.consumer_data();
+        let slaves_too = !consumers.is_empty();
+        let mut calls = JoinSet::new();
+        for (name, id, address) in self.brokers() {
+            if id == MASTER || slaves_too {
+                let client = Arc::clone(self);
+                calls.spawn(async move {
+                    if !client.heartbeat(&address).await {
+                        client.note_unreachable(&name, &address);
+                    }
+                });
+            }
+        }
+        while calls.join_next().await.is_some() {}
+    }
+
+    /// Tells one broker; whether it heard.
+    pub(super) async fn heartbeat(&self, address: &Address) -> bool {
+        let data = HeartbeatData {
+            client_id: self.id.clone(),
+            producer_data_set: self.producer_data(),
+            consumer_data_set: self.consumer_data(),
+            heartbeat_fingerprint: 0,
+            without_sub: false,
+        };
+        let sent = self.remoting.call(address, &Heartbeat, json::write(&data).into(), self.config.request_timeout).await;
+        match sent {
+            Ok(()) => true,
+            Err(error) => {
+                debug!(%address, %error, "the heartbeat was not heard");
+                false
+            }
+        }
+    }
+
+    /// The sentence that every beginner needs: the name server is there, but the address that the broker announced
+    /// to it cannot be reached from here.
+    fn note_unreachable(&self, broker: &str, address: &Address) {
+        if !self.brokers().iter().any(|(_, _, known)| known == address) {
+            return;
+        }
+        warn!(
+            broker,
+            %address,
+            "the name server answers, but the broker does not at the address that it announced; it will be tried \
+             again. If it is up, set brokerIP1 in its broker.conf to an address that this machine can reach",
+        );
+    }
+
+    /// Tells every broker that this client leaves a group. A broker that does not answer finds out by itself.
+    pub(super) async fn unregister(&self, producer_group: Option<&Arc<str>>, consumer_group: Option<&Arc<str>>) {
+        let request = UnregisterClient {
+            client_id: self.id.clone(),
+            producer_group: producer_group.cloned(),
+            consumer_group: consumer_group.cloned(),
+        };
+        let mut calls = JoinSet::new();
+        for (_, _, address) in self.brokers() {
+            let (remoting, request, limit) = (self.remoting.clone(), request.clone(), self.config.request_timeout);
+            calls.spawn(async move {
+                if let Err(error) = remoting.call(&address, &request, bytes::Bytes::new(), limit).await {
+                    debug!(%address, %error, "the broker did not hear the goodbye, it will notice the end of the connection");
+                }
+            });
+        }
+        while calls.join_next().await.is_some() {}
+    }
+}

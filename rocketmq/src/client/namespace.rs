@@ -1,0 +1,54 @@
+//! Namespaces of the first kind: a prefix that travels and that users never see.
+//!
+//! Source: `protocol.md` section 5.2, `NamespaceUtil`.
+
+use std::sync::Arc;
+
+/// The name on the wire of a topic or group: `namespace%name`, and `%RETRY%namespace%name` where it is prefixed.
+pub(crate) fn wrap(namespace: Option<&str>, name: &str) -> Arc<str> {
+    let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else { return name.into() };
+    let (prefix, plain) = split(name);
+    let wrapped = plain.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('%'));
+    if wrapped || is_system(name) { name.into() } else { format!("{prefix}{namespace}%{plain}").into() }
+}
+
+/// The retry topic of a group, whose name is that on the wire.
+pub(crate) fn retry_topic(group: &str) -> Arc<str> {
+    format!("%RETRY%{group}").into()
+}
+
+fn split(name: &str) -> (&str, &str) {
+    for prefix in ["%RETRY%", "%DLQ%"] {
+        if let Some(plain) = name.strip_prefix(prefix) {
+            return (prefix, plain);
+        }
+    }
+    ("", name)
+}
+
+fn is_system(name: &str) -> bool {
+    const TOPICS: [&str; 8] = [
+        "TBW102", "SCHEDULE_TOPIC_XXXX", "BenchmarkTest", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRACE_TOPIC",
+        "RMQ_SYS_TRANS_OP_HALF_TOPIC", "SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT",
+    ];
+    TOPICS.contains(&name) || name.starts_with("rmq_sys_") || name.starts_with("CID_RMQ_SYS_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_wrapped_once_and_behind_their_prefix() {
+        for (name, wrapped) in [
+            ("orders", "ns%orders"),
+            ("ns%orders", "ns%orders"),
+            ("%RETRY%orders", "%RETRY%ns%orders"),
+            ("%DLQ%ns%orders", "%DLQ%ns%orders"),
+            ("TBW102", "TBW102"),
+        ] {
+            assert_eq!(wrap(Some("ns"), name).as_ref(), wrapped);
+        }
+        assert_eq!(wrap(None, "orders").as_ref(), "orders");
+    }
+}

@@ -1,0 +1,232 @@
+//! One YAML file as a tree of values, and the place of each of them.
+//!
+//! `serde_yaml` gives values without their places. So the tree is built here from the events of a
+//! parser that marks them, one [`config::Value`] each; a scalar stays the text that was written, because
+//! only the key it belongs to knows whether `0012` is a number or an access key.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ::config::{Map, Value, ValueKind};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
+
+use super::place::{KeyPath, Mark, SourceFile, Stretch};
+use super::problem::Problem;
+
+/// Deeper nesting than this is refused: no configuration needs it, and the stack is not endless.
+const DEEPEST: usize = 32;
+/// More values than this are refused: aliases can make a small file a very large tree.
+const MOST_VALUES: usize = 100_000;
+
+/// A parsed file.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) root: Map<String, Value>,
+    pub(super) marks: BTreeMap<KeyPath, Mark>,
+    pub(super) source: SourceFile,
+    /// What is wrong with it as a file, such as a key that is there twice.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Document {
+    /// Parses `text`; `file` is its number among the files.
+    ///
+    /// # Errors
+    ///
+    /// The first place where the text is no YAML, or no mapping of keys to values.
+    pub(super) fn parse(name: &str, text: &str, file: usize) -> Result<Self, Problem> {
+        let source = SourceFile {
+            name: name.to_owned(),
+            lines: text.lines().map(str::to_owned).collect(),
+            ..SourceFile::default()
+        };
+        let mut builder = Builder {
+            parser: Parser::new_from_str(text),
+            file,
+            source,
+            marks: BTreeMap::new(),
+            anchors: HashMap::new(),
+            problems: Vec::new(),
+        };
+        let root = builder.document()?;
+        let Builder { marks, source, problems, .. } = builder;
+        Ok(Self { root, marks, source, problems })
+    }
+}
+
+struct Builder<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    file: usize,
+    source: SourceFile,
+    marks: BTreeMap<KeyPath, Mark>,
+    /// What each anchor stands for, and under which key its parts are marked.
+    anchors: HashMap<usize, (KeyPath, Value)>,
+    problems: Vec<Problem>,
+}
+
+impl<'t> Builder<'t> {
+    fn document(&mut self) -> Result<Map<String, Value>, Problem> {
+        let mut root = Map::new();
+        let mut documents = 0;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root),
+                Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
+                Event::DocumentStart(_) if documents == 0 => documents = 1,
+                Event::DocumentStart(_) => {
+                    return Err(self.problem(span, "a second document; one file holds one configuration"));
+                }
+                // A file of comments only: nothing is set.
+                Event::Scalar(text, ScalarStyle::Plain, ..) if is_null(&text) => {}
+                event => match self.value(&mut KeyPath::new(), event, span, None)?.kind {
+                    ValueKind::Table(table) => root = table,
+                    _ => return Err(self.problem(span, "expected keys with values, such as `client:`")),
+                },
+            }
+        }
+    }
+
+    fn value(
+        &mut self,
+        path: &mut KeyPath,
+        event: Event<'t>,
+        span: Span,
+        key: Option<Stretch>,
+    ) -> Result<Value, Problem> {
+        if DEEPEST < path.len() {
+            return Err(self.problem(span, "nested too deeply"));
+        }
+        if MOST_VALUES < self.marks.len() {
+            return Err(self.problem(span, format!("more than {MOST_VALUES} values")));
+        }
+        let place = self.stretch(span);
+        let plain = matches!(&event, Event::Scalar(_, ScalarStyle::Plain, _, None));
+        let empty = matches!(&event, Event::Scalar(text, ..) if plain && text.is_empty());
+        let key = key.unwrap_or(place);
+        let value = match &event {
+            // There is nothing to point at but the key.
+            _ if empty => key,
+            Event::MappingStart(..) | Event::SequenceStart(..) => Stretch { width: 1, ..place },
+            _ => place,
+        };
+        self.mark(path, key, value, span, plain);
+        let (anchor, value) = match event {
+            Event::Scalar(text, _, anchor, _) => (anchor, text.into_owned().into()),
+            Event::MappingStart(anchor, _) => (anchor, self.mapping(path)?.into()),
+            Event::SequenceStart(anchor, _) => (anchor, self.sequence(path)?.into()),
+            Event::Alias(anchor) => (0, self.alias(anchor, path, span)?),
+            _ => return Err(self.problem(span, "expected a value")),
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, (path.clone(), value.clone()));
+        }
+        Ok(value)
+    }
+
+    fn mapping(&mut self, path: &mut KeyPath) -> Result<Map<String, Value>, Problem> {
+        let mut table = Map::new();
+        loop {
+            let (event, span) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => return Ok(table),
+                Event::Scalar(key, ..) => key.into_owned(),
+                _ => return Err(self.problem(span, "a key must be a word")),
+            };
+            let stretch = self.stretch(span);
+            path.push(key.clone());
+            if table.contains_key(&key) {
+                let first = match self.marks.get(path) {
+                    Some(Mark::File { key, .. }) => key.line,
+                    _ => stretch.line,
+                };
+                let message = format!("{}: is here twice; the first is in line {first}", path.join("."));
+                self.problems.push(self.problem(span, message));
+            }
+            let (event, span) = self.next()?;
+            let value = self.value(path, event, span, Some(stretch))?;
+            path.pop();
+            table.insert(key, value);
+        }
+    }
+
+    fn sequence(&mut self, path: &mut KeyPath) -> Result<Vec<Value>, Problem> {
+        let mut list = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(list);
+            }
+            path.push(list.len().to_string());
+            list.push(self.value(path, event, span, None)?);
+            path.pop();
+        }
+    }
+
+    /// A copy of what the anchor named. Its parts keep the places at which they were written.
+    fn alias(&mut self, anchor: usize, path: &KeyPath, span: Span) -> Result<Value, Problem> {
+        let Some((from, value)) = self.anchors.get(&anchor).cloned() else {
+            return Err(self.problem(span, "this alias stands inside what it names"));
+        };
+        let under = self.marks.range(from.clone()..).take_while(|(key, _)| key.starts_with(&from));
+        let copies: Vec<_> =
+            under.map(|(key, mark)| ([path, &key[from.len()..]].concat(), mark.clone())).collect();
+        if MOST_VALUES < self.marks.len() + copies.len() || copies.iter().any(|(key, _)| DEEPEST < key.len())
+        {
+            return Err(self.problem(span, "the aliases make too large a tree"));
+        }
+        for (copy, mut mark) in copies {
+            // The key is written here, its value there.
+            if let (true, Mark::File { key, .. }) = (copy == *path, &mut mark)
+                && let Some(Mark::File { key: here, .. }) = self.marks.get(path)
+            {
+                *key = *here;
+            }
+            self.marks.insert(copy, mark);
+        }
+        Ok(value)
+    }
+
+    fn mark(&mut self, path: &KeyPath, key: Stretch, value: Stretch, span: Span, plain: bool) {
+        if path.iter().any(|key| matches!(key.as_str(), "acl" | "vars")) {
+            self.source.private_lines.extend(key.line..=span.end.line().min(self.source.lines.len()));
+        }
+        self.marks.insert(path.clone(), Mark::File { file: self.file, key, value, plain });
+    }
+
+    fn next(&mut self) -> Result<(Event<'t>, Span), Problem> {
+        match self.parser.next_event() {
+            Some(Ok(next)) => Ok(next),
+            Some(Err(error)) => {
+                let message = format!("this is not YAML: {}", error.info());
+                let problem = self.problem(Span::empty(*error.marker()), message);
+                let line = self.source.lines.get(error.marker().line().wrapping_sub(1));
+                Err(match line {
+                    // `{ a: ${b} }` is the easiest of mistakes, and the parser's words do not give it away.
+                    Some(line) if line.contains("${") => {
+                        problem.detail("inside { } and [ ], quote it: \"${…}\"")
+                    }
+                    _ => problem,
+                })
+            }
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn problem(&self, span: Span, message: impl Into<String>) -> Problem {
+        self.source.problem(self.file, self.stretch(span), message)
+    }
+
+    fn stretch(&self, Span { start, end }: Span) -> Stretch {
+        let column = start.col() + 1;
+        // What goes on over several lines is marked to the end of its first.
+        let line_end =
+            || self.source.lines.get(start.line().wrapping_sub(1)).map_or(0, |l| l.chars().count());
+        let end = if start.line() == end.line() { end.col() } else { line_end() };
+        Stretch { line: start.line(), column, width: end.saturating_sub(start.col()) }
+    }
+}
+
+/// The words for "no value", if they stand without quotes.
+pub(super) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}

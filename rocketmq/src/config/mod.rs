@@ -1,0 +1,222 @@
+//! What the file says: `rocketmq.yaml`, the environment and placeholders become one checked [`Config`].
+//!
+//! [`Config::load`] puts the layers over each other, weakest first: the defaults in code (`Default` is
+//! their only home), `rocketmq.yaml`, `rocketmq-<profile>.yaml`, `ROCKETMQ__…` variables. Then it resolves
+//! `${…}` and reads each key with its type and range. It finds every mistake before it gives up, and each
+//! says where it is. `app` calls it; whoever builds clients by hand fills the same structs.
+//!
+//! ```text
+//! files ─ document ─┐
+//!                   ├─ load (merged tree + places) ─ section (typed keys, problems) ─ Config
+//! env ─ environment ┘                   placeholder ─┘
+//! ```
+
+mod client;
+mod cluster;
+mod consumer;
+mod document;
+mod environment;
+mod load;
+mod names;
+mod nearest;
+mod place;
+mod placeholder;
+mod problem;
+mod producer;
+mod section;
+mod units;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+pub use client::{ClientConfig, SerializeType, Startup};
+pub use cluster::{AclConfig, ClusterConfig, NameServers, Secret, TlsConfig};
+pub use consumer::{
+    Allocate, BadPayload, ConsumeFrom, ConsumerConfig, FixedQueue, FlowConfig, PopConfig, Rebalance,
+    RetryDelay,
+};
+pub use load::{LoadedConfig, Sources};
+pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
+pub use problem::{ConfigErrors, Problem};
+pub use producer::{Compression, ProducerConfig};
+pub use section::EffectiveValue;
+pub use units::ByteSize;
+pub use value::ValueError;
+
+use section::{Section, check_by_hand};
+
+/// The name of the cluster whose connection keys are at the top level.
+pub const DEFAULT_CLUSTER: &str = "default";
+/// The name of the producer that is there whether or not the file names one.
+pub const DEFAULT_PRODUCER: &str = "default";
+
+/// Everything that `rocketmq.yaml` can say. Made by hand: `Config::default()`, then set the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Values for `${name}`, where the environment has none; hidden in output, as they may be passwords.
+    pub vars: BTreeMap<String, Secret>,
+    /// The connection keys of the top level: the cluster `default`.
+    pub cluster: ClusterConfig,
+    /// Message traces.
+    pub trace: TraceConfig,
+    /// The status page.
+    pub health: HealthConfig,
+    /// What groups take over that do not say otherwise.
+    pub defaults: ConsumerConfig,
+    /// The consumer groups, each already put over `defaults`; `None`: the file lists none, and every
+    /// listener's group has the defaults.
+    ///
+    /// A list is complete: `app` refuses listeners of groups that are not in it.
+    pub groups: Option<BTreeMap<String, ConsumerConfig>>,
+    /// The producers; [`DEFAULT_PRODUCER`] is always among them.
+    pub producers: BTreeMap<String, ProducerConfig>,
+    /// Clusters beside the default one. What `client` does not say is taken from the top level.
+    pub clusters: BTreeMap<String, ClusterConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vars: BTreeMap::new(),
+            cluster: ClusterConfig::default(),
+            trace: TraceConfig::default(),
+            health: HealthConfig::default(),
+            defaults: ConsumerConfig::default(),
+            groups: None,
+            producers: BTreeMap::from([(DEFAULT_PRODUCER.to_owned(), ProducerConfig::default())]),
+            clusters: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, its profile and the environment of this process.
+    ///
+    /// The file is `path`, else what `ROCKETMQ_CONFIG` names, else `rocketmq.yaml` in the current folder.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once.
+    pub fn load(path: Option<&Path>) -> Result<LoadedConfig, ConfigErrors> {
+        Sources { file: path.map(Path::to_owned), ..Sources::from_process() }.load()
+    }
+
+    /// Reads `text` alone: no profile, and an environment without variables.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once.
+    pub fn from_yaml(text: &str) -> Result<LoadedConfig, ConfigErrors> {
+        load::from_text("<yaml>", text, BTreeMap::new())
+    }
+
+    /// Checks a value made by hand against the ranges and rules that hold for the file.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        check_by_hand(|keys| self.clone().read(keys))
+    }
+
+    /// The settings of a group: those listed for it, or the defaults.
+    pub fn group(&self, name: &str) -> &ConsumerConfig {
+        self.groups.as_ref().and_then(|groups| groups.get(name)).unwrap_or(&self.defaults)
+    }
+
+    /// The cluster of that name; [`DEFAULT_CLUSTER`] is the one of the top level.
+    pub fn cluster(&self, name: &str) -> Option<&ClusterConfig> {
+        if name == DEFAULT_CLUSTER { Some(&self.cluster) } else { self.clusters.get(name) }
+    }
+
+    fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.vars("vars", &mut self.vars);
+        self.cluster.read(keys);
+        keys.section("trace", |keys| self.trace.read(keys));
+        keys.section("health", |keys| self.health.read(keys));
+        keys.section("defaults", |keys| self.defaults.read(keys));
+        self.read_groups(keys);
+        self.read_clusters(keys);
+        self.read_producers(keys);
+    }
+
+    fn read_groups(&mut self, keys: &mut Section<'_, '_>) {
+        let by_hand = self.groups.is_some();
+        let mut groups = self.groups.take().unwrap_or_default();
+        let listed = keys.each("groups", &mut groups, &self.defaults, |group, name, keys| {
+            if let Err(error) = check_group(name) {
+                keys.problem_with_name(error);
+            }
+            group.read(keys);
+        });
+        self.groups = (listed || by_hand).then_some(groups);
+    }
+
+    fn read_clusters(&mut self, keys: &mut Section<'_, '_>) {
+        let new = ClusterConfig { client: self.cluster.client.clone(), ..ClusterConfig::default() };
+        keys.each("clusters", &mut self.clusters, &new, |cluster, name, keys| {
+            if name == DEFAULT_CLUSTER {
+                keys.problem_with_name("this is the cluster of the top level; write its keys there");
+            }
+            cluster.read(keys);
+        });
+    }
+
+    fn read_producers(&mut self, keys: &mut Section<'_, '_>) {
+        let clusters = &self.clusters;
+        keys.each("producers", &mut self.producers, &ProducerConfig::default(), |producer, _, keys| {
+            producer.read(keys);
+            if let Some(cluster) = &producer.cluster
+                && cluster != DEFAULT_CLUSTER
+                && !clusters.contains_key(cluster)
+            {
+                let names: Vec<&str> = clusters.keys().map(String::as_str).collect();
+                let near = nearest::suggestion(cluster, &names, "there are");
+                keys.problem_with("cluster", format_args!("there is no `{cluster}` under `clusters:`{near}"));
+            }
+        });
+    }
+}
+
+/// Message traces: who sent and consumed what, as messages to a topic that the console reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TraceConfig {
+    /// Whether to write traces; default `false`.
+    pub enabled: bool,
+    /// The topic to write them to; default `RMQ_SYS_TRACE_TOPIC`, which brokers with `traceTopicEnable` have.
+    pub topic: String,
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        Self { enabled: false, topic: "RMQ_SYS_TRACE_TOPIC".to_owned() }
+    }
+}
+
+impl TraceConfig {
+    fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.value("enabled", &mut self.enabled);
+        keys.checked("topic", &mut self.topic, |topic| check_topic(topic));
+    }
+}
+
+/// The status page: `/livez`, `/readyz`, `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct HealthConfig {
+    /// Where to serve it, such as `127.0.0.1:8086`; default: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+impl HealthConfig {
+    fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.value("listen", &mut self.listen);
+    }
+}

@@ -1,0 +1,275 @@
+//! The errors that users see.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::*;
+use super::{DOCUMENTED, KEYS, env, load};
+
+fn errors(text: &str) -> String {
+    load(text, &[]).unwrap_err().to_string()
+}
+
+#[test]
+fn a_configuration_made_by_hand_is_held_to_the_same_rules() {
+    let mut config = Config::default();
+    config.defaults.concurrency = 0;
+    config.cluster.client.pull_timeout = Duration::from_secs(1);
+    config.cluster.name_servers = NameServers::Addresses(vec!["nowhere".to_owned()]);
+    config.groups = Some(BTreeMap::from([("a b".to_owned(), ConsumerConfig::default())]));
+    insta::assert_snapshot!(LoadedConfig::from_config(config, BTreeMap::new()).unwrap_err(), @r"
+    rocketmq cannot start: 4 problems
+
+      name_servers: `nowhere`: the port is missing; a name server listens on 9876 unless told otherwise
+      client.pull_timeout: must be at least `pull_suspend` and 5s, 20s: an idle pull would time out
+      defaults.concurrency: expected a whole number from 1 to 65535, found `0`
+      groups.a b: ' ' cannot be in a group name; it may hold a-z A-Z 0-9 _ - % |
+
+    nothing was started
+    ");
+    let consumer = ConsumerConfig { retry_delay: RetryDelay::Level(99), ..ConsumerConfig::default() };
+    insta::assert_snapshot!(consumer.check().unwrap_err(), @r"
+    rocketmq cannot start: 1 problem
+
+      retry_delay: there are levels 1 to 18, not 99
+
+    nothing was started
+    ");
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_each_with_its_place() {
+    let text = r#"name_servers: 127.0.0.1
+client:
+  request_timeout: 3
+  startup: wiat
+  max_frame: 4MB
+  serialize: [json]
+  instance: { a: 1 }
+acl: { access_key: "${RMQ_AK:ak}", secret_key: "${RMQ_SK}" }
+vars: { a: "${b}", b: "${a}", c: "${MISSING}", d: "${c}" }
+defaults:
+  concurency: 64
+  concurrency: "64"
+  batch: 0
+  suspend: 31s
+  enabled: yes
+  consume_from: yesterday
+  flow:
+groups:
+  orders: { concurrency: 64, flow: { spam: 1 } }
+  DEFAULT_CONSUMER: {}
+  "my group": {}
+  bulk: 5
+  orders: {}
+producers:
+  default: { group: a.b, transaction: maybe }
+  tx: { transaction: true, cluster: rd }
+trace: { topic: "${c}" }
+health: { listen: localhost }
+tls: { cert: a.pem }
+clusters:
+  dr: { client: { pull_suspend: 30s } }
+  default: { name_servers: embedded }
+listeners: {}
+"#;
+    let environment = [
+        ("ROCKETMQ__GROUPS__ORDRES__CONCURRENCY", "8"),
+        ("ROCKETMQ__CLIENT__REQUEST_TIMOUT", "8s"),
+        ("ROCKETMQ__CLIENT__CONNECT_TIMEOUT", "8"),
+        ("ROCKETMQ__CLUSTERS__DR__TLS", "on"),
+    ];
+    insta::assert_snapshot!(load(text, &environment).unwrap_err(), @r#"
+    rocketmq cannot start: 34 problems
+
+      rocketmq.yaml:1:15  name_servers: expected `host:port`, several separated by `;` or as a list, or `embedded`, found `127.0.0.1`
+          1 | name_servers: 127.0.0.1
+            |               ^^^^^^^^^
+            `127.0.0.1`: the port is missing; a name server listens on 9876 unless told otherwise
+      rocketmq.yaml:3:20  client.request_timeout: expected a duration from 1ms to 10m, found `3`
+          3 |   request_timeout: 3
+            |                    ^
+            write the unit: `3ms`, `3s` or `3m`
+      rocketmq.yaml:4:12  client.startup: expected `fail` or `wait`, found `wiat`
+          4 |   startup: wiat
+            |            ^^^^
+            did you mean `wait`?
+      rocketmq.yaml:5:14  client.max_frame: expected a size from 64KiB to 1GiB, found `4MB`
+          5 |   max_frame: 4MB
+            |              ^^^
+            `4MB`: the units of a size are B, KiB, MiB and GiB
+      rocketmq.yaml:6:14  client.serialize: expected `json` or `rocketmq`, found a list
+          6 |   serialize: [json]
+            |              ^
+      rocketmq.yaml:7:13  client.instance: expected text, found keys with values
+          7 |   instance: { a: 1 }
+            |             ^
+      rocketmq.yaml:8:48  acl.secret_key: `${RMQ_SK}` is not set and has no default
+            set the environment variable RMQ_SK, or a key RMQ_SK under `vars:`
+      rocketmq.yaml:9:12  vars.a: the variables name each other in a circle: a → b → a
+      rocketmq.yaml:9:23  vars.b: the variables name each other in a circle: b → a → b
+      rocketmq.yaml:9:34  vars.c: `${MISSING}` is not set and has no default
+            set the environment variable MISSING, or a key MISSING under `vars:`
+      rocketmq.yaml:11:3  defaults.concurency: unknown key; did you mean `concurrency`?
+         11 |   concurency: 64
+            |   ^^^^^^^^^^
+      rocketmq.yaml:12:16  defaults.concurrency: expected a whole number from 1 to 65535, found `"64"`
+         12 |   concurrency: "64"
+            |                ^^^^
+            write it without quotes
+      rocketmq.yaml:13:10  defaults.batch: expected a whole number from 1 to 1024, found `0`
+         13 |   batch: 0
+            |          ^
+      rocketmq.yaml:14:12  defaults.suspend: expected a duration from 10ms to 30s, found `31s`
+         14 |   suspend: 31s
+            |            ^^^
+      rocketmq.yaml:15:12  defaults.enabled: expected `true` or `false`, found `yes`
+         15 |   enabled: yes
+            |            ^^^
+      rocketmq.yaml:16:17  defaults.consume_from: expected `last`, `first` or a time such as `2026-01-31T00:00:00Z`, found `yesterday`
+         16 |   consume_from: yesterday
+            |                 ^^^^^^^^^
+      rocketmq.yaml:20:3  groups.DEFAULT_CONSUMER: `DEFAULT_CONSUMER` is reserved; choose a group name that belongs to this application
+         20 |   DEFAULT_CONSUMER: {}
+            |   ^^^^^^^^^^^^^^^^
+      rocketmq.yaml:21:3  groups.my group: ' ' cannot be in a group name; it may hold a-z A-Z 0-9 _ - % |
+         21 |   "my group": {}
+            |   ^^^^^^^^^^
+      rocketmq.yaml:22:9  groups.bulk: expected keys with values, found `5`
+         22 |   bulk: 5
+            |         ^
+      rocketmq.yaml:23:3  groups.orders: is here twice; the first is in line 19
+         23 |   orders: {}
+            |   ^^^^^^
+      rocketmq.yaml:25:21  producers.default.group: '.' cannot be in a group name; it may hold a-z A-Z 0-9 _ - % |
+         25 |   default: { group: a.b, transaction: maybe }
+            |                     ^^^
+      rocketmq.yaml:25:39  producers.default.transaction: expected `true` or `false`, found `maybe`
+         25 |   default: { group: a.b, transaction: maybe }
+            |                                       ^^^^^
+      rocketmq.yaml:26:22  producers.tx.transaction: needs a `group` of this application: brokers ask its members about open transactions
+         26 |   tx: { transaction: true, cluster: rd }
+            |                      ^^^^
+      rocketmq.yaml:26:37  producers.tx.cluster: there is no `rd` under `clusters:`; did you mean `dr`?
+         26 |   tx: { transaction: true, cluster: rd }
+            |                                     ^^
+      rocketmq.yaml:28:19  health.listen: expected an address and port such as `127.0.0.1:8086`, found `localhost`
+         28 | health: { listen: localhost }
+            |                   ^^^^^^^^^
+      rocketmq.yaml:29:1  tls.key: is missing; `cert` and `key` belong together
+         29 | tls: { cert: a.pem }
+            | ^^^
+      rocketmq.yaml:31:3  clusters.dr.name_servers: is missing; write `host:9876`, or `embedded` for a server in this process
+         31 |   dr: { client: { pull_suspend: 30s } }
+            |   ^^
+      rocketmq.yaml:31:9  clusters.dr.client.pull_timeout: must be at least `pull_suspend` and 5s, 35s: an idle pull would time out
+         31 |   dr: { client: { pull_suspend: 30s } }
+            |         ^^^^^^
+      rocketmq.yaml:32:3  clusters.default: this is the cluster of the top level; write its keys there
+         32 |   default: { name_servers: embedded }
+            |   ^^^^^^^
+      rocketmq.yaml:33:1  listeners: unknown key; the keys here are vars, name_servers, client, acl, tls, trace, health, defaults, groups, clusters, producers
+         33 | listeners: {}
+            | ^^^^^^^^^
+      ROCKETMQ__GROUPS__ORDRES__CONCURRENCY (environment): there is no group `ordres`; did you mean `orders`?
+      ROCKETMQ__CLIENT__CONNECT_TIMEOUT (environment): client.connect_timeout: expected a duration from 1ms to 10m, found `8`
+            write the unit: `8ms`, `8s` or `8m`
+      ROCKETMQ__CLIENT__REQUEST_TIMOUT (environment): client.request_timout: unknown key; did you mean `request_timeout`?
+      ROCKETMQ__CLUSTERS__DR__TLS (environment): clusters.dr.tls: expected keys with values, found `on`
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn text_that_is_no_configuration_is_refused_at_its_place() {
+    insta::assert_snapshot!(errors("client:\n  a: [1, 2\n  b: 3\n"), @r"
+    rocketmq cannot start: 1 problem
+
+      rocketmq.yaml:3:4  this is not YAML: illegal placement of ':' indicator
+          3 |   b: 3
+            |    ^
+
+    nothing was started
+    ");
+    insta::assert_snapshot!(errors("trace: { topic: ${TOPIC} }"), @r#"
+    rocketmq cannot start: 1 problem
+
+      rocketmq.yaml:1:18  this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+          1 | trace: { topic: ${TOPIC} }
+            |                  ^
+            inside { } and [ ], quote it: "${…}"
+
+    nothing was started
+    "#);
+    insta::assert_snapshot!(errors("client: { a: b: c }"), @r"
+    rocketmq cannot start: 1 problem
+
+      rocketmq.yaml:1:15  this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+          1 | client: { a: b: c }
+            |               ^
+
+    nothing was started
+    ");
+    insta::assert_snapshot!(errors("- 1\n- 2\n"), @r"
+    rocketmq cannot start: 1 problem
+
+      rocketmq.yaml:1:1  expected keys with values, such as `client:`
+          1 | - 1
+            | ^
+
+    nothing was started
+    ");
+    insta::assert_snapshot!(errors("a: 1\n---\nb: 2\n"), @r"
+    rocketmq cannot start: 1 problem
+
+      rocketmq.yaml:2:1  a second document; one file holds one configuration
+          2 | ---
+            | ^^^
+
+    nothing was started
+    ");
+    insta::assert_snapshot!(errors("# nothing yet\n"), @r"
+    rocketmq cannot start: 1 problem
+
+      rocketmq.yaml  name_servers: is missing; write `host:9876`, or `embedded` for a server in this process
+
+    nothing was started
+    ");
+}
+
+#[test]
+fn a_missing_file_names_the_ways_to_give_one() {
+    let sources =
+        Sources { env: env(&[("ROCKETMQ_CONFIG", "/no/such/rocketmq.yaml")]), ..Sources::default() };
+    let error = sources.load().unwrap_err().to_string();
+    let folder = std::env::current_dir().unwrap().display().to_string();
+    insta::assert_snapshot!(error.replace(&folder, "[folder]"), @r#"
+    rocketmq cannot start: 1 problem
+
+      /no/such/rocketmq.yaml  there is no such file
+            looked for it from [folder]
+            name it with the environment variable ROCKETMQ_CONFIG, or with `App::builder().config("…")`
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn a_value_that_may_be_secret_is_never_shown() {
+    for text in [
+        "acl: { access_key: a, secret_key: hunter2, oops: 1 }",
+        "acl:\n  secret_kye: hunter2",
+        "acl:\n  access_key: a\n  secret_key: [hunter2]",
+        "vars: { password: hunter2, x: \"${NO}\" }",
+        "acl: { secret_key: hunter2",
+        "acl: { secret_key: hunter2 }",
+    ] {
+        let shown = errors(text);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let loaded = load(DOCUMENTED, &KEYS).unwrap();
+    let all: Vec<String> = loaded.effective().iter().map(ToString::to_string).collect();
+    let shown = format!("{loaded:?} {all:?} {:?}", Sources { env: env(&KEYS), ..Sources::default() });
+    assert!(!shown.contains("hunter"), "{shown}");
+}

@@ -1,0 +1,214 @@
+//! What can stand behind a key: each type knows how it is written, and what to say if it is not.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::document::is_null;
+use super::nearest;
+use super::placeholder::{Scalar, shortened};
+
+/// Why a single value, given by hand, was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+impl ValueError {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// A value as found in the file, its placeholders resolved.
+#[derive(Debug)]
+pub(super) enum Raw {
+    Scalar(Scalar),
+    List(Vec<Scalar>),
+    Table,
+}
+
+impl Raw {
+    /// The text of a scalar that is not null.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Scalar(scalar) if !self.is_null() => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Scalar(scalar) if scalar.plain && is_null(&scalar.text))
+    }
+
+    /// The value as YAML types it, if it stands without quotes.
+    fn typed<T: serde::de::DeserializeOwned>(&self) -> Result<T, Hint> {
+        let Self::Scalar(scalar) = self else { return Err(None) };
+        match serde_yaml::from_str(&scalar.text) {
+            Ok(value) if scalar.plain => Ok(value),
+            Ok(_) => Err(Some("write it without quotes".to_owned())),
+            Err(_) => Err(None),
+        }
+    }
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(_) if self.is_null() => write!(f, "no value"),
+            Self::Scalar(scalar) if scalar.plain => write!(f, "`{}`", shortened(&scalar.text)),
+            Self::Scalar(scalar) => write!(f, "`\"{}\"`", shortened(&scalar.text)),
+            Self::List(_) => write!(f, "a list"),
+            Self::Table => write!(f, "keys with values"),
+        }
+    }
+}
+
+/// What is wrong with a value beyond its not being what was expected, or what to write.
+pub(super) type Hint = Option<String>;
+
+/// A type that a key can have.
+pub(super) trait Value: Sized {
+    /// For the words `expected …, found …`.
+    fn expected() -> String;
+    fn read(raw: &Raw) -> Result<Self, Hint>;
+    /// As it would be written; a secret hides itself.
+    fn show(&self) -> String;
+}
+
+impl Value for bool {
+    fn expected() -> String {
+        "`true` or `false`".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        raw.typed()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for u32 {
+    fn expected() -> String {
+        "a whole number".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        raw.typed()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for String {
+    fn expected() -> String {
+        "text".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        raw.text().map(str::to_owned).ok_or(None)
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for PathBuf {
+    fn expected() -> String {
+        "a path".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        raw.text().filter(|path| !path.is_empty()).map(Self::from).ok_or(None)
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Value for SocketAddr {
+    fn expected() -> String {
+        "an address and port such as `127.0.0.1:8086`".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        raw.text().and_then(|address| address.parse().ok()).ok_or(None)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// `null`, `""` and the key's absence mean the same.
+impl<T: Value> Value for Option<T> {
+    fn expected() -> String {
+        T::expected()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        match raw.text() {
+            Some("") => Ok(None),
+            _ if raw.is_null() => Ok(None),
+            _ => T::read(raw).map(Some),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "null".to_owned(), T::show)
+    }
+}
+
+/// A list, or its only element.
+impl<T: Value> Value for Vec<T> {
+    fn expected() -> String {
+        format!("a list, each {}", T::expected())
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        match raw {
+            Raw::Scalar(_) if raw.is_null() => Ok(Self::new()),
+            Raw::Scalar(_) => T::read(raw).map(|only| vec![only]),
+            Raw::List(list) => list.iter().map(|scalar| T::read(&Raw::Scalar(scalar.clone()))).collect(),
+            Raw::Table => Err(None),
+        }
+    }
+
+    fn show(&self) -> String {
+        format!("[{}]", self.iter().map(T::show).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// One of a few words.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<W: Word> Value for W {
+    fn expected() -> String {
+        let words: Vec<String> = W::WORDS.iter().map(|(word, _)| format!("`{word}`")).collect();
+        match words.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => words.concat(),
+        }
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Hint> {
+        let text = raw.text().ok_or(None)?;
+        let words = W::WORDS.iter().map(|(word, _)| *word);
+        let known = W::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        known.ok_or_else(|| nearest::nearest(text, words).map(|near| format!("did you mean `{near}`?")))
+    }
+
+    fn show(&self) -> String {
+        W::WORDS
+            .iter()
+            .find(|(_, value)| value == self)
+            .map_or_else(String::new, |(word, _)| (*word).to_owned())
+    }
+}

@@ -1,0 +1,84 @@
+//! How a consumer is made by hand.
+
+use std::sync::Arc;
+
+use super::{PushConsumer, Subscription};
+use crate::config::{ClusterConfig, ConsumerConfig, NameServers, check_group, check_topic};
+use crate::error::{Error, Result};
+use crate::listener::{Filter, Handler, IntoConsumeResult};
+use crate::message::MessageExt;
+
+/// A consumer that is being put together.
+///
+/// Mistakes are remembered and reported by [`build`](Self::build) or [`create`](Self::create).
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct PushConsumerBuilder {
+    group: String,
+    config: ConsumerConfig,
+    cluster: Option<ClusterConfig>,
+    subscriptions: Vec<Subscription>,
+}
+
+impl PushConsumerBuilder {
+    pub(super) fn new(group: String) -> Self {
+        Self { group, config: ConsumerConfig::default(), cluster: None, subscriptions: Vec::new() }
+    }
+
+    /// Sets how the group pulls, hands over and retries; what the file has under `groups:`.
+    pub fn config(mut self, config: ConsumerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Connects to these name servers (`host:port`) in place of the manager's.
+    pub fn name_servers<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        let addresses = addresses.into_iter().map(Into::into).collect();
+        self.cluster.get_or_insert_default().name_servers = NameServers::Addresses(addresses);
+        self
+    }
+
+    /// Connects to this cluster in place of the manager's.
+    pub fn cluster(mut self, cluster: ClusterConfig) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// Subscribes the messages of `topic` that match `filter`, with a listener of their own: a function from a list of
+    /// messages (at most the group's `batch`) to what became of them.
+    pub fn subscribe<F, Fut>(self, topic: impl Into<Arc<str>>, filter: impl Into<Filter>, listener: F) -> Self
+    where
+        F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoConsumeResult> + Send + 'static,
+    {
+        let (topic, filter) = (topic.into(), filter.into());
+        let place = format!("the listener of {topic} for {filter}");
+        let handler = Handler::from_fn(place.clone(), listener);
+        self.subscription(Subscription { topic, filter, handler, place })
+    }
+
+    pub(crate) fn subscription(mut self, subscription: Subscription) -> Self {
+        self.subscriptions.push(subscription);
+        self
+    }
+
+    /// Makes the consumer, to be registered with
+    /// [`MqClientManager::register_consumer`](crate::client::MqClientManager::register_consumer).
+    ///
+    /// # Errors
+    ///
+    /// Where a name or a filter is none, or an option is out of its range.
+    pub fn create(self) -> Result<PushConsumer> {
+        let fail = |reason: &dyn std::fmt::Display| Error::consumer(&self.group, reason);
+        check_group(&self.group).map_err(|error| fail(&error))?;
+        self.config.check()?;
+        if let Some(cluster) = &self.cluster {
+            cluster.name_servers.check().map_err(|error| fail(&error))?;
+        }
+        for Subscription { topic, filter, .. } in &self.subscriptions {
+            check_topic(topic).map_err(|error| fail(&error))?;
+            filter.check().map_err(|error| fail(&error))?;
+        }
+        Ok(PushConsumer::new(self.group, self.config, self.cluster, self.subscriptions))
+    }
+}

@@ -1,0 +1,335 @@
+//! Calls a listener and settles what came of it: done, sent back, dead letter, or once more here.
+//!
+//! A message is done only when its handler said so or the broker has taken it back. Source: `behaviour.md`
+//! section 3.8.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time;
+use tracing::{debug, error, warn};
+
+use super::Shared;
+use super::queue::OwnedQueue;
+use crate::config::{self, ConsumerConfig, RetryDelay};
+use crate::listener::{BadPayload, BoxFuture, ConsumeResult, DelayLevel, Delivery, Handler, Outcome};
+use crate::message::MessageExt;
+use crate::tasks::{catch_panic, panic_message};
+
+/// What could neither be handled nor sent back is given to its listener again after this time.
+const RETRY_HERE: Duration = Duration::from_secs(5);
+/// A handler that computes for so long without awaiting keeps the other messages of its queue waiting.
+const LONG_POLL: Duration = Duration::from_millis(1);
+/// Straight to the dead letter queue.
+const DEAD_LETTER: i32 = -1;
+/// The delay of a message whose handler took too long: 10 seconds. Source: `cleanExpiredMsg`.
+const TIMED_OUT_LEVEL: i32 = 3;
+
+/// How a call ended; the policy turns it into a [`Verdict`].
+#[derive(Debug)]
+enum Ending {
+    Outcome(Outcome),
+    Panicked(String),
+    TimedOut,
+}
+
+/// What is to become of the messages of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// All are done.
+    Done,
+    /// Those from this one on go back to the broker, with this delay level; those before it are done.
+    Back { from: usize, level: i32 },
+    /// This one goes back, or is passed over; the listener has not seen the others yet.
+    Refuse { index: usize, level: Option<i32> },
+}
+
+/// How a delivery went on after the first look.
+pub(crate) enum Begun {
+    /// It is all over. The permit is free for the next one.
+    Finished { permit: OwnedSemaphorePermit, was_long: bool },
+    /// A task of its own sees to the rest.
+    Running,
+}
+
+/// One call of a listener, and the permit without which there is none.
+pub(crate) struct Attempt {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) queue: Arc<OwnedQueue>,
+    pub(crate) handler: Handler,
+    pub(crate) delivery: Delivery,
+}
+
+impl Attempt {
+    /// Calls the listener, and looks once whether it is done already: most handlers that need not wait for anything
+    /// are, and then no task is needed. Whatever takes longer gets a task of its own, so that no message waits for
+    /// another one. `apart` starts that task before the first look: for handlers that compute for long.
+    pub(crate) async fn begin(self, permit: OwnedSemaphorePermit, apart: bool) -> Begun {
+        let mut future = match catch_unwind(AssertUnwindSafe(|| self.handler.call(self.delivery.clone()))) {
+            Ok(future) => future,
+            Err(panic) => return self.settle_apart(Ending::Panicked(panic_message(panic.as_ref())), permit),
+        };
+        if apart {
+            return self.run_apart(future, permit);
+        }
+        let start = Instant::now();
+        let first_look = poll_fn(|context| {
+            Poll::Ready(catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))))
+        });
+        match first_look.await {
+            Ok(Poll::Ready(Outcome::Done(ConsumeResult::Success))) => {
+                self.finish_all();
+                Begun::Finished { permit, was_long: LONG_POLL < start.elapsed() }
+            }
+            Ok(Poll::Ready(outcome)) => self.settle_apart(Ending::Outcome(outcome), permit),
+            Ok(Poll::Pending) => self.run_apart(future, permit),
+            Err(panic) => self.settle_apart(Ending::Panicked(panic_message(panic.as_ref())), permit),
+        }
+    }
+
+    fn run_apart(self, future: BoxFuture<Outcome>, permit: OwnedSemaphorePermit) -> Begun {
+        let handlers = self.shared.handlers.clone();
+        handlers.spawn("handler", async move {
+            let ending = watch(future, self.shared.config.consume_timeout).await;
+            self.settle(ending, permit).await;
+        });
+        Begun::Running
+    }
+
+    fn settle_apart(self, ending: Ending, permit: OwnedSemaphorePermit) -> Begun {
+        let handlers = self.shared.handlers.clone();
+        handlers.spawn("settle", self.settle(ending, permit));
+        Begun::Running
+    }
+
+    fn finish_all(&self) {
+        for message in self.delivery.messages() {
+            self.queue.finish(message.queue_offset());
+        }
+    }
+
+    /// Sees to it that every message ends up somewhere: the handler had it, or the broker has it back, or the handler
+    /// gets it again, here.
+    async fn settle(mut self, mut ending: Ending, permit: OwnedSemaphorePermit) {
+        let mut permit = Some(permit);
+        loop {
+            let messages = self.delivery.messages();
+            let verdict = verdict(&ending, messages.len(), self.delivery.delay_hint(), &self.shared.config);
+            self.report(&ending, verdict);
+            if self.queue.is_dropped() {
+                debug!(queue = %self.queue.queue, "the queue went to another member, which gets the messages again");
+                return;
+            }
+            let mut rest: Vec<MessageExt> = Vec::new();
+            let mut again_at_once = false;
+            match verdict {
+                Verdict::Done => return self.finish_all(),
+                Verdict::Back { from, level } => {
+                    for (at, message) in messages.iter().enumerate() {
+                        if at >= from && !self.give_back(message, level).await {
+                            rest.push(message.clone());
+                        } else {
+                            self.queue.finish(message.queue_offset());
+                        }
+                    }
+                }
+                Verdict::Refuse { index, level } => {
+                    for (at, message) in messages.iter().enumerate() {
+                        if at != index {
+                            rest.push(message.clone());
+                        } else if level.is_none() || self.give_back(message, level.unwrap_or_default()).await {
+                            self.queue.finish(message.queue_offset());
+                        } else {
+                            rest.push(message.clone());
+                        }
+                    }
+                    again_at_once = rest.len() < messages.len();
+                }
+            }
+            if !again_at_once {
+                for message in &mut rest {
+                    message.count_delivery();
+                }
+            }
+            let Some(delivery) = Delivery::batch(rest, &self.handler, &self.queue.origin) else { return };
+            self.delivery = delivery;
+            if !again_at_once {
+                // Others may be handled meanwhile.
+                permit = None;
+                tokio::select! {
+                    () = self.shared.stopping().cancelled() => return,
+                    () = time::sleep(RETRY_HERE) => {}
+                }
+            }
+            if permit.is_none() {
+                match Arc::clone(&self.shared.permits).acquire_owned().await {
+                    Ok(acquired) => permit = Some(acquired),
+                    Err(_) => return,
+                }
+            }
+            let delivery = self.delivery.clone();
+            let handler = self.handler.clone();
+            ending = watch(async move { handler.call(delivery).await }, self.shared.config.consume_timeout).await;
+        }
+    }
+
+    async fn give_back(&self, message: &MessageExt, level: i32) -> bool {
+        // The broker may have it already: `clean_expired` was faster.
+        !self.queue.with(|messages| messages.holds(message.queue_offset()))
+            || self.shared.send_back(&self.queue, message, level).await
+    }
+
+    fn report(&self, ending: &Ending, verdict: Verdict) {
+        let (group, message) = (&self.shared.group, self.delivery.message());
+        let (listener, topic, queue, offset) = (self.handler.name(), message.topic(), &self.queue.queue, message.queue_offset());
+        let (message_id, attempt) = (message.message_id(), message.reconsume_times() + 1);
+        let what = match verdict {
+            Verdict::Done => return,
+            Verdict::Back { level: DEAD_LETTER, .. } | Verdict::Refuse { level: Some(DEAD_LETTER), .. } => "it goes to the dead letter queue",
+            Verdict::Refuse { level: None, .. } => "it is skipped, as `on_bad_payload` says",
+            Verdict::Back { .. } | Verdict::Refuse { .. } => "it will be delivered again",
+        };
+        match ending {
+            Ending::Outcome(Outcome::Failed(error)) => {
+                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a handler failed: {what}");
+            }
+            Ending::Outcome(Outcome::BadPayload(error)) => {
+                let message_id = self.delivery.messages().get(error.index()).map(MessageExt::message_id).unwrap_or(message_id);
+                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a message cannot be decoded: {what}");
+            }
+            Ending::Outcome(Outcome::Done(result)) => {
+                debug!(%group, topic, %queue, offset, %message_id, listener, attempt, ?result, "a handler declined: {what}");
+            }
+            Ending::Panicked(reason) => {
+                error!(%group, topic, %queue, offset, %message_id, listener, attempt, reason, "a handler panicked: {what}");
+            }
+            Ending::TimedOut => {
+                let limit = self.shared.config.consume_timeout;
+                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, ?limit, "a handler took longer than `consume_timeout` and was stopped: {what}");
+            }
+        }
+    }
+}
+
+async fn watch(future: impl Future<Output = Outcome>, limit: Duration) -> Ending {
+    match time::timeout(limit, catch_panic(future)).await {
+        Ok(Ok(outcome)) => Ending::Outcome(outcome),
+        Ok(Err(reason)) => Ending::Panicked(reason),
+        Err(_) => Ending::TimedOut,
+    }
+}
+
+/// The group's policy, applied to how a call ended.
+fn verdict(ending: &Ending, messages: usize, hint: Option<DelayLevel>, config: &ConsumerConfig) -> Verdict {
+    let later = hint.map_or_else(|| retry_level(config), |level| i32::from(level.get()));
+    let all = |level| Verdict::Back { from: 0, level };
+    match ending {
+        Ending::Outcome(Outcome::Done(result)) => match *result {
+            ConsumeResult::Success => Verdict::Done,
+            ConsumeResult::AckFirst(done) if messages <= done => Verdict::Done,
+            ConsumeResult::AckFirst(done) => Verdict::Back { from: done, level: later },
+            ConsumeResult::ReconsumeLater => all(later),
+            ConsumeResult::ReconsumeAfter(level) => all(i32::from(level.get())),
+            ConsumeResult::DeadLetter => all(DEAD_LETTER),
+        },
+        Ending::Outcome(Outcome::BadPayload(bad)) => refuse(bad, config),
+        Ending::Outcome(Outcome::Failed(_)) | Ending::Panicked(_) => all(later),
+        Ending::TimedOut => all(TIMED_OUT_LEVEL),
+    }
+}
+
+fn refuse(bad: &BadPayload, config: &ConsumerConfig) -> Verdict {
+    let level = match config.on_bad_payload {
+        config::BadPayload::DeadLetter => Some(DEAD_LETTER),
+        config::BadPayload::Retry => Some(retry_level(config)),
+        config::BadPayload::Skip => None,
+    };
+    Verdict::Refuse { index: bad.index(), level }
+}
+
+/// 0 leaves the delay to the broker.
+fn retry_level(config: &ConsumerConfig) -> i32 {
+    match config.retry_delay {
+        RetryDelay::Broker => 0,
+        RetryDelay::Level(level) => i32::from(level),
+    }
+}
+
+impl Shared {
+    /// A record that is no message can never be handled: it goes to the dead letter queue as it is, and holds the
+    /// group's offset until it is there.
+    pub(crate) async fn bury(&self, queue: &OwnedQueue, offset: i64, commit_log_offset: i64) {
+        while !queue.is_dropped() && !self.send_back_raw(queue, commit_log_offset).await {
+            tokio::select! {
+                () = self.stopping().cancelled() => return,
+                () = time::sleep(RETRY_HERE) => {}
+            }
+        }
+        if !queue.is_dropped() {
+            queue.finish(offset);
+        }
+    }
+
+    /// Sends back what handlers have had for longer than they may: those that block their thread, which nothing can
+    /// stop. What they say later counts no more.
+    pub(crate) async fn clean_expired(&self) {
+        // Handlers that wait are stopped when their time is over; what is left a little later is not one of those.
+        let timeout = self.config.consume_timeout + Duration::from_secs(1);
+        for queue in self.owned() {
+            for message in queue.with(|messages| messages.expired(Instant::now(), timeout)) {
+                warn!(
+                    group = %self.group, queue = %queue.queue, offset = message.queue_offset(), message_id = %message.message_id(),
+                    "a handler blocks its thread for longer than `consume_timeout`; the message is sent back",
+                );
+                if self.send_back(&queue, &message, TIMED_OUT_LEVEL).await {
+                    queue.finish(message.queue_offset());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_of_the_group_decides() {
+        let broker = ConsumerConfig::default();
+        let mut fixed = ConsumerConfig::default();
+        fixed.retry_delay = RetryDelay::Level(5);
+        let done = |result| Ending::Outcome(Outcome::Done(result));
+        let back = |from, level| Verdict::Back { from, level };
+        let minute = DelayLevel::new(5).unwrap();
+        for (ending, hint, config, expected) in [
+            (done(ConsumeResult::Success), None, &broker, Verdict::Done),
+            (done(ConsumeResult::AckFirst(3)), None, &broker, Verdict::Done),
+            (done(ConsumeResult::AckFirst(1)), None, &broker, back(1, 0)),
+            (done(ConsumeResult::ReconsumeLater), None, &fixed, back(0, 5)),
+            (done(ConsumeResult::ReconsumeLater), DelayLevel::new(2).ok(), &fixed, back(0, 2)),
+            (done(ConsumeResult::ReconsumeAfter(minute)), None, &broker, back(0, 5)),
+            (done(ConsumeResult::DeadLetter), None, &fixed, back(0, -1)),
+            (Ending::Outcome(Outcome::Failed("no".into())), None, &broker, back(0, 0)),
+            (Ending::Panicked("no".into()), None, &fixed, back(0, 5)),
+            (Ending::TimedOut, None, &broker, back(0, 3)),
+        ] {
+            assert_eq!(verdict(&ending, 3, hint, config), expected, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_payload_concerns_one_message_only() {
+        for (word, level) in
+            [(config::BadPayload::DeadLetter, Some(-1)), (config::BadPayload::Retry, Some(0)), (config::BadPayload::Skip, None)]
+        {
+            let mut config = ConsumerConfig::default();
+            config.on_bad_payload = word;
+            let ending = Ending::Outcome(Outcome::BadPayload(BadPayload::new("no").at(1)));
+            assert_eq!(verdict(&ending, 3, None, &config), Verdict::Refuse { index: 1, level });
+        }
+    }
+}

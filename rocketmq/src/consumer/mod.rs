@@ -1,0 +1,472 @@
+//! The push consumer: pulls what a group subscribed to and pushes it to listeners, at least once.
+//!
+//! The route of a message: [`rebalance`] finds out which queues are ours, a [`puller`] asks for the messages of one,
+//! the [`process_queue`] holds them and knows which offset may be stored, [`consume`] calls the listener and settles
+//! what came of it, [`send_back`] gives failed ones back to the broker. [`subscription`] says which listener a message
+//! is for.
+
+mod allocate;
+mod builder;
+mod consume;
+mod process_queue;
+mod puller;
+mod queue;
+mod rebalance;
+mod send_back;
+mod start_offset;
+mod subscription;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub use builder::PushConsumerBuilder;
+pub(crate) use subscription::{Subscription, conflicts};
+pub use subscription::Conflict;
+
+use self::process_queue::FlowLimits;
+use self::queue::OwnedQueue;
+use self::rebalance::{Rebalancer, flow_limits};
+use self::subscription::Subscriptions;
+use crate::client::{GroupMember, Home, MqClient, RouteError, ServiceState, StateCell, namespace};
+use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig, Startup};
+use crate::error::{Error, Result};
+use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
+use crate::message::{MessageExt, MessageQueue};
+use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel};
+use crate::tasks::Tasks;
+
+/// How long pullers and scheduled tasks get to end; none of them waits for anything at that point.
+const TASKS_END: Duration = Duration::from_secs(1);
+
+/// A consumer of one group: the messages of its topics, pushed to listeners.
+///
+/// A clone is another handle to the same consumer. Made by [`PushConsumer::builder`], registered at a
+/// [`MqClientManager`](crate::client::MqClientManager), then started; once shut down it cannot be started again.
+#[derive(Clone)]
+pub struct PushConsumer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    group: String,
+    config: ConsumerConfig,
+    /// The cluster to connect to; `None` takes the manager's.
+    cluster: Option<ClusterConfig>,
+    state: StateCell,
+    wishes: Mutex<Wishes>,
+    /// Where clients come from, once the consumer is registered.
+    home: OnceLock<Home>,
+    running: OnceLock<Arc<Shared>>,
+}
+
+/// What was subscribed before the start.
+#[derive(Default)]
+struct Wishes {
+    subscriptions: Vec<Subscription>,
+    /// Topics without a listener of their own: they go to the one for all.
+    plain: Vec<(Arc<str>, Filter)>,
+    listener: Option<Handler>,
+}
+
+/// What the tasks of a running consumer share.
+pub(crate) struct Shared {
+    /// The name on the wire.
+    group: Arc<str>,
+    config: ConsumerConfig,
+    client: Arc<MqClient>,
+    subscriptions: Subscriptions,
+    /// One for each handler that may run at the same time.
+    permits: Arc<Semaphore>,
+    owned: Mutex<HashMap<MessageQueue, (Arc<OwnedQueue>, CancellationToken)>>,
+    flow: Mutex<FlowLimits>,
+    suspended: AtomicBool,
+    /// Asks for a rebalance.
+    wake: Notify,
+    balanced: watch::Sender<bool>,
+    /// Pullers and scheduled tasks: ended at the beginning of a shutdown.
+    pulling: Tasks,
+    /// Handlers and what follows from them: waited for.
+    handlers: Tasks,
+    /// Told to handlers when the consumer stops.
+    shutdown: CancellationToken,
+    max_body_bytes: usize,
+}
+
+impl PushConsumer {
+    /// Begins a consumer of `group`.
+    pub fn builder(group: impl Into<String>) -> PushConsumerBuilder {
+        PushConsumerBuilder::new(group.into())
+    }
+
+    fn new(group: String, config: ConsumerConfig, cluster: Option<ClusterConfig>, subscriptions: Vec<Subscription>) -> Self {
+        let wishes = Mutex::new(Wishes { subscriptions, ..Wishes::default() });
+        let inner = Inner { group, config, cluster, state: StateCell::default(), wishes, home: OnceLock::new(), running: OnceLock::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The group, as it was given.
+    pub fn group(&self) -> &str {
+        &self.inner.group
+    }
+
+    /// What the consumer is doing.
+    pub fn state(&self) -> ServiceState {
+        self.inner.state.get()
+    }
+
+    /// Subscribes the messages of `topic` that match `filter`, for the listener of
+    /// [`register_message_listener`](Self::register_message_listener).
+    ///
+    /// # Errors
+    ///
+    /// Where the topic or the filter is none, or the consumer has been started.
+    pub fn subscribe(&self, topic: impl Into<Arc<str>>, filter: impl Into<Filter>) -> Result<()> {
+        let (topic, filter) = (topic.into(), filter.into());
+        self.inner.state.expect(ServiceState::CreateJust, self, "subscribe")?;
+        crate::config::check_topic(&topic).map_err(|error| Error::consumer(self.group(), error))?;
+        filter.check().map_err(|error| Error::consumer(self.group(), error))?;
+        self.wishes().plain.push((topic, filter));
+        Ok(())
+    }
+
+    /// Registers the one listener for every topic that was subscribed without one: a function from a list of messages
+    /// (at most the group's `batch`) to what became of them.
+    ///
+    /// # Errors
+    ///
+    /// Where the consumer has been started.
+    pub fn register_message_listener<F, Fut>(&self, listener: F) -> Result<()>
+    where
+        F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoConsumeResult> + Send + 'static,
+    {
+        self.inner.state.expect(ServiceState::CreateJust, self, "register a listener")?;
+        self.wishes().listener = Some(Handler::from_fn(format!("the listener of {}", self.group()), listener));
+        Ok(())
+    }
+
+    /// Tells the consumer where its clients come from.
+    pub(crate) fn settle(&self, home: Home) -> Result<()> {
+        self.inner.state.expect(ServiceState::CreateJust, self, "be registered")?;
+        self.inner.home.set(home).map_err(|_| Error::consumer(self.group(), "it is registered already"))
+    }
+
+    /// The cluster that it connects to, where it has one of its own.
+    pub(crate) fn cluster(&self) -> Option<&ClusterConfig> {
+        self.inner.cluster.as_ref()
+    }
+
+    /// Starts: asks for routes, makes itself known to the brokers, and begins to pull.
+    ///
+    /// Returns once the brokers know this member. A topic that does not exist is a warning, and is looked for all the
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// Where the subscriptions contradict each other, nothing is subscribed, no name server answers within
+    /// `startup_timeout` (unless `startup: wait`), or the consumer is not registered or was started before.
+    pub async fn start(&self) -> Result<()> {
+        self.inner.state.change(ServiceState::CreateJust, ServiceState::StartFailed, self, "start")?;
+        let home = self.inner.home.get().ok_or_else(|| Error::consumer(self.group(), "it is not registered at a manager"))?;
+        let cluster = self.inner.cluster.as_ref().unwrap_or(&home.cluster);
+        self.check()?;
+        let client = home.clients.acquire(cluster)?;
+        let shared = self.share(Arc::clone(&client));
+        let started = shared.start().await;
+        if let Err(error) = started {
+            shared.stop(Duration::ZERO).await;
+            home.clients.release(&client).await;
+            return Err(error);
+        }
+        info!(group = %shared.group, client = client.id(), "consumer started");
+        // Only one start gets this far.
+        let _ = self.inner.running.set(shared);
+        self.inner.state.set(ServiceState::Running);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let fail = |reason: String| Err(Error::consumer(self.group(), reason));
+        crate::config::check_group(self.group()).map_err(|error| Error::consumer(self.group(), error))?;
+        self.inner.config.check()?;
+        let mut wishes = self.wishes();
+        if !wishes.plain.is_empty() {
+            let Some(listener) = wishes.listener.clone() else {
+                return fail("it has subscriptions, but no listener: call `register_message_listener`".to_owned());
+            };
+            let place = listener.name().to_owned();
+            let plain: Vec<_> = wishes.plain.drain(..).collect();
+            wishes.subscriptions.extend(plain.into_iter().map(|(topic, filter)| Subscription {
+                topic,
+                filter,
+                handler: listener.clone(),
+                place: place.clone(),
+            }));
+        }
+        if wishes.subscriptions.is_empty() {
+            return fail("it subscribes to nothing: call `subscribe`".to_owned());
+        }
+        if let Some(conflict) = conflicts(&wishes.subscriptions).into_iter().next() {
+            return Err(Error::Conflict { group: self.group().to_owned(), conflict });
+        }
+        if let Some(missing) = not_yet(&self.inner.config, &wishes.subscriptions) {
+            return fail(missing);
+        }
+        Ok(())
+    }
+
+    fn share(&self, client: Arc<MqClient>) -> Arc<Shared> {
+        let namespace = client.config().namespace.clone();
+        let group = namespace::wrap(namespace.as_deref(), self.group());
+        let subscriptions = std::mem::take(&mut self.wishes().subscriptions);
+        let config = self.inner.config.clone();
+        let pulling = client.tasks().child();
+        Arc::new(Shared {
+            subscriptions: Subscriptions::new(subscriptions, &group, namespace.as_deref()),
+            permits: Arc::new(Semaphore::new(config.concurrency as usize)),
+            owned: Mutex::default(),
+            flow: Mutex::new(flow_limits(&config, 1)),
+            suspended: AtomicBool::new(false),
+            wake: Notify::new(),
+            balanced: watch::Sender::new(false),
+            pulling,
+            handlers: Tasks::default(),
+            shutdown: CancellationToken::new(),
+            max_body_bytes: client.config().max_frame.as_usize(),
+            group,
+            config,
+            client,
+        })
+    }
+
+    /// Pulls no more until [`resume`](Self::resume). What is here already is still handled.
+    pub fn suspend(&self) {
+        if let Some(shared) = self.inner.running.get() {
+            info!(group = %shared.group, "consumer suspended");
+            shared.suspended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Pulls again.
+    pub fn resume(&self) {
+        if let Some(shared) = self.inner.running.get() {
+            info!(group = %shared.group, "consumer resumed");
+            shared.suspended.store(false, Ordering::Relaxed);
+            for owned in shared.owned() {
+                owned.room.notify_one();
+            }
+            shared.wake_rebalance();
+        }
+    }
+
+    /// Whether the consumer has its routes and knows its share of the queues.
+    pub fn is_ready(&self) -> bool {
+        self.inner.running.get().is_some_and(|shared| *shared.balanced.borrow())
+    }
+
+    /// Waits until [`is_ready`](Self::is_ready); returns at once where the consumer does not run.
+    pub async fn ready(&self) {
+        if let Some(shared) = self.inner.running.get() {
+            // The sender lives as long as `shared`.
+            let _ = shared.balanced.subscribe().wait_for(|balanced| *balanced).await;
+        }
+    }
+
+    /// Stops: pulls no more, lets running handlers finish for at most `shutdown_timeout`, stores the offsets and says
+    /// goodbye to the brokers. A consumer that does not run is only closed.
+    ///
+    /// # Errors
+    ///
+    /// Where handlers had to be abandoned; their messages are delivered again.
+    pub async fn shutdown(&self) -> Result<()> {
+        let state = self.inner.state.get();
+        self.inner.state.set(ServiceState::ShutdownAlready);
+        let (Some(shared), ServiceState::Running) = (self.inner.running.get(), state) else { return Ok(()) };
+        let abandoned = shared.stop(shared.client.config().shutdown_timeout).await;
+        if let Some(home) = self.inner.home.get() {
+            home.clients.release(&shared.client).await;
+        }
+        info!(group = %shared.group, abandoned, "consumer stopped");
+        match abandoned {
+            0 => Ok(()),
+            handlers => Err(Error::Abandoned { group: self.group().to_owned(), handlers }),
+        }
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.inner.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Display for PushConsumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the consumer of group {}", self.group())
+    }
+}
+
+impl std::fmt::Debug for PushConsumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PushConsumer").field("group", &self.group()).field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// What can be asked for and is not there yet: better an error at start than a setting without effect.
+fn not_yet(config: &ConsumerConfig, subscriptions: &[Subscription]) -> Option<String> {
+    if !matches!(config.allocate, Allocate::Averagely | Allocate::Circle) {
+        return Some(format!("`allocate: {:?}` is not supported yet; `averagely` and `circle` are", config.allocate));
+    }
+    if config.rebalance != crate::config::Rebalance::Client {
+        return Some("`rebalance: broker` is not supported yet; `client` is".to_owned());
+    }
+    let sql = subscriptions.iter().find(|subscription| subscription.filter.expression_type() == ExpressionType::Sql92)?;
+    Some(format!("{}: `sql` is not supported yet; use `tag`", sql.place))
+}
+
+impl Shared {
+    async fn start(self: &Arc<Self>) -> Result<()> {
+        let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
+        self.client.add_consumer(&self.group, Arc::downgrade(&member));
+        self.find_routes().await?;
+        // Brokers refuse the pulls of a group that they do not know.
+        self.client.heartbeat_all().await;
+        let shared = Arc::clone(self);
+        self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
+        let every = self.client.config().offset_interval;
+        self.spawn_periodic("offsets", every, |shared| async move { shared.persist_all().await });
+        let every = (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
+        self.spawn_periodic("clean expired", every, |shared| async move { shared.clean_expired().await });
+        Ok(())
+    }
+
+    /// Asks for the routes of all topics; a topic without one is looked for later, too.
+    async fn find_routes(&self) -> Result<()> {
+        let config = self.client.config();
+        let started = Instant::now();
+        let mut reported = false;
+        for topic in self.subscriptions.topics() {
+            loop {
+                match self.client.fetch_route(topic).await {
+                    Err(error @ RouteError::NoNameServer { .. }) => {
+                        let is_late = config.startup_timeout <= started.elapsed();
+                        if is_late && config.startup == Startup::Fail {
+                            return Err(error.into());
+                        }
+                        if !std::mem::replace(&mut reported, true) {
+                            let give_up = (config.startup == Startup::Fail).then_some(config.startup_timeout);
+                            warn!(group = %self.group, %error, cause = %Error::chain(&error), ?give_up, "the start waits for a name server");
+                        }
+                        time::sleep((config.startup_timeout / 20).clamp(Duration::from_millis(10), Duration::from_secs(1))).await;
+                    }
+                    Ok(_) => break,
+                    Err(error) => {
+                        debug!(group = %self.group, %topic, %error, "no route at start");
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops; returns how many handlers were still at work after `limit`.
+    async fn stop(&self, limit: Duration) -> usize {
+        self.shutdown.cancel();
+        self.pulling.cancel();
+        let stuck = self.pulling.join(TASKS_END).await;
+        if stuck > 0 {
+            warn!(group = %self.group, stuck, "tasks did not end in time");
+        }
+        let abandoned = self.handlers.join(limit).await;
+        if abandoned > 0 {
+            warn!(group = %self.group, abandoned, ?limit, "handlers did not finish within `shutdown_timeout`; their messages will be delivered again");
+        }
+        self.persist_all().await;
+        // From here on nobody may move the offsets: others own the queues.
+        self.owned().iter().for_each(|owned| owned.drop_queue());
+        self.client.remove_consumer(&self.group).await;
+        abandoned
+    }
+
+    async fn persist_all(&self) {
+        for owned in self.owned() {
+            if let Err(error) = owned.persist(&self.client, &self.group).await {
+                warn!(group = %self.group, queue = %owned.queue, %error, "the offset could not be stored, it is tried again");
+            }
+        }
+    }
+
+    fn spawn_periodic<F>(self: &Arc<Self>, name: &'static str, period: Duration, work: impl Fn(Arc<Self>) -> F + Copy + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let shared = Arc::clone(self);
+        self.pulling.spawn_lasting(name, move || {
+            let shared = Arc::clone(&shared);
+            async move {
+                let stopping = shared.stopping().clone();
+                loop {
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = time::sleep(period) => work(Arc::clone(&shared)).await,
+                    }
+                }
+            }
+        });
+    }
+
+    fn stopping(&self) -> &CancellationToken {
+        self.pulling.stopping()
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
+
+    fn flow_limits(&self) -> FlowLimits {
+        *self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_balanced(&self) {
+        self.balanced.send_if_modified(|balanced| !std::mem::replace(balanced, true));
+    }
+
+    fn owned(&self) -> Vec<Arc<OwnedQueue>> {
+        self.lock_owned().values().map(|(owned, _)| Arc::clone(owned)).collect()
+    }
+
+    fn lock_owned(&self) -> MutexGuard<'_, HashMap<MessageQueue, (Arc<OwnedQueue>, CancellationToken)>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GroupMember for Shared {
+    fn consumer_data(&self) -> ConsumerData {
+        ConsumerData {
+            group_name: self.group.to_string(),
+            consume_type: ConsumeType::ConsumePassively,
+            message_model: MessageModel::Clustering,
+            consume_from_where: match self.config.consume_from {
+                ConsumeFrom::Last => body::ConsumeFromWhere::ConsumeFromLastOffset,
+                ConsumeFrom::First => body::ConsumeFromWhere::ConsumeFromFirstOffset,
+                ConsumeFrom::Timestamp(_) => body::ConsumeFromWhere::ConsumeFromTimestamp,
+            },
+            subscription_data_set: self.subscriptions.data(),
+            unit_mode: false,
+        }
+    }
+
+    fn topics(&self) -> Vec<Arc<str>> {
+        self.subscriptions.topics().cloned().collect()
+    }
+
+    fn wake_rebalance(&self) {
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,317 @@
+//! What this process holds of one queue: pulled, waiting for a listener, or being handled.
+//!
+//! It decides what the group's offset may be: that of the first message which is not done. Source: `behaviour.md`
+//! section 3.6. Plain values: time is an argument, and nothing here waits.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::message::MessageExt;
+
+/// The messages of one queue, by offset.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessQueue {
+    slots: VecDeque<Slot>,
+    /// All slots before this one have been started.
+    cursor: usize,
+    /// Messages that are not done.
+    held: usize,
+    /// Bytes of their bodies.
+    bytes: usize,
+    /// Where the next pull begins: the offset once everything is done. −1 before the first answer.
+    next_begin: i64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    offset: i64,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Progress {
+    Waiting { message: MessageExt, listener: usize },
+    Started { message: MessageExt, since: Instant },
+    /// A record that is no message; it is not done before the broker has taken it back.
+    Unreadable,
+    Done,
+}
+
+/// How much of a queue may be held here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowLimits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// Between the first and the last offset that is held.
+    pub(crate) span: i64,
+}
+
+/// What a listener is given at once.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) listener: usize,
+    pub(crate) messages: Vec<MessageExt>,
+}
+
+impl ProcessQueue {
+    pub(crate) fn new() -> Self {
+        Self { next_begin: -1, ..Self::default() }
+    }
+
+    /// Adds a message for `listener`. One that is here already, or was done before, is not added again.
+    pub(crate) fn put(&mut self, message: MessageExt, listener: usize) {
+        let (offset, bytes) = (message.queue_offset(), message.body_len());
+        if self.push(offset, Progress::Waiting { message, listener }) {
+            self.bytes += bytes;
+        }
+    }
+
+    /// Adds the place of a record that is no message, so that the offset does not pass it.
+    pub(crate) fn put_unreadable(&mut self, offset: i64) {
+        self.push(offset, Progress::Unreadable);
+    }
+
+    fn push(&mut self, offset: i64, progress: Progress) -> bool {
+        let is_new = self.slots.back().is_none_or(|last| last.offset < offset);
+        if is_new {
+            self.slots.push_back(Slot { offset, progress });
+            self.held += 1;
+        }
+        is_new
+    }
+
+    /// Notes where the next pull begins. Offsets before it that are not here were not wanted.
+    pub(crate) fn pulled_to(&mut self, next_begin: i64) {
+        self.next_begin = self.next_begin.max(next_begin);
+    }
+
+    /// Whether a message waits for its listener.
+    pub(crate) fn has_waiting(&mut self) -> bool {
+        self.skip_started();
+        self.cursor < self.slots.len()
+    }
+
+    /// Takes the first message that waits, and with it, for a listener of batches, others for the same listener.
+    ///
+    /// `batch` says how many a listener takes at once.
+    pub(crate) fn take(&mut self, now: Instant, batch: impl Fn(usize) -> usize) -> Option<Taken> {
+        self.skip_started();
+        let mut taken: Option<Taken> = None;
+        let mut most = 1;
+        for slot in self.slots.range_mut(self.cursor..) {
+            let Progress::Waiting { listener, .. } = slot.progress else { continue };
+            match &taken {
+                Some(taken) if taken.listener != listener => continue,
+                Some(_) => {}
+                None => most = batch(listener).max(1),
+            }
+            let Progress::Waiting { message, .. } = std::mem::replace(&mut slot.progress, Progress::Done) else { continue };
+            taken.get_or_insert_with(|| Taken { listener, messages: Vec::with_capacity(1) }).messages.push(message.clone());
+            slot.progress = Progress::Started { message, since: now };
+            if taken.as_ref().is_some_and(|taken| taken.messages.len() == most) {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn skip_started(&mut self) {
+        while self.slots.get(self.cursor).is_some_and(|slot| !matches!(slot.progress, Progress::Waiting { .. })) {
+            self.cursor += 1;
+        }
+    }
+
+    /// Marks a message as done: handled, or taken back by the broker. Whether it was held until now.
+    pub(crate) fn finish(&mut self, offset: i64) -> bool {
+        let Some(at) = self.find(offset) else { return false };
+        match std::mem::replace(&mut self.slots[at].progress, Progress::Done) {
+            Progress::Done => return false,
+            Progress::Waiting { message, .. } | Progress::Started { message, .. } => self.bytes -= message.body_len(),
+            Progress::Unreadable => {}
+        }
+        self.held -= 1;
+        while self.slots.front().is_some_and(|slot| matches!(slot.progress, Progress::Done)) {
+            self.slots.pop_front();
+            self.cursor = self.cursor.saturating_sub(1);
+        }
+        true
+    }
+
+    /// Whether the message is still to be done.
+    pub(crate) fn holds(&self, offset: i64) -> bool {
+        self.find(offset).is_some_and(|at| !matches!(self.slots[at].progress, Progress::Done))
+    }
+
+    fn find(&self, offset: i64) -> Option<usize> {
+        let first = self.slots.front()?.offset;
+        // Offsets are nearly always without gaps, so that the place can be computed.
+        let guess = usize::try_from(offset - first).ok()?;
+        match self.slots.get(guess) {
+            Some(slot) if slot.offset == offset => Some(guess),
+            _ => self.slots.binary_search_by_key(&offset, |slot| slot.offset).ok(),
+        }
+    }
+
+    /// The offset that may be stored for the group: everything before it is done. `None` while nothing is known.
+    pub(crate) fn offset(&self) -> Option<i64> {
+        match self.slots.front() {
+            Some(first) => Some(first.offset),
+            None => Some(self.next_begin).filter(|offset| *offset >= 0),
+        }
+    }
+
+    /// Whether no more may be pulled for now. Source: `behaviour.md` section 3.7.
+    pub(crate) fn is_full(&self, limits: &FlowLimits) -> bool {
+        limits.messages < self.held || limits.bytes < self.bytes || limits.span < self.span()
+    }
+
+    fn span(&self) -> i64 {
+        match (self.slots.front(), self.slots.back()) {
+            (Some(first), Some(last)) => last.offset - first.offset,
+            _ => 0,
+        }
+    }
+
+    /// The messages that a listener has had for longer than `timeout`.
+    pub(crate) fn expired(&self, now: Instant, timeout: Duration) -> Vec<MessageExt> {
+        let started = self.slots.iter().filter_map(|slot| match &slot.progress {
+            Progress::Started { message, since } => Some((message, *since)),
+            _ => None,
+        });
+        let expired = started.filter(|(_, since)| timeout < now.saturating_duration_since(*since));
+        expired.map(|(message, _)| message.clone()).collect()
+    }
+
+    /// Messages that are not done.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::stored::{Record, decode};
+
+    const LIMITS: FlowLimits = FlowLimits { messages: 3, bytes: 100, span: 10 };
+
+    fn message(offset: i64) -> MessageExt {
+        let loopback = "127.0.0.1:1".parse().unwrap();
+        let record = Record {
+            queue_id: 0,
+            flag: 0,
+            queue_offset: offset,
+            commit_log_offset: offset,
+            sys_flag: 0,
+            born_timestamp_ms: 0,
+            born_host: loopback,
+            store_timestamp_ms: 0,
+            store_host: loopback,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body: b"0123456789",
+            topic: "t",
+            properties: "",
+        };
+        decode(record.encode(), 100).unwrap()
+    }
+
+    fn queue(offsets: impl IntoIterator<Item = i64>) -> ProcessQueue {
+        let mut queue = ProcessQueue::new();
+        for offset in offsets {
+            queue.put(message(offset), 0);
+            queue.pulled_to(offset + 1);
+        }
+        queue
+    }
+
+    fn offsets(taken: Option<Taken>) -> Vec<i64> {
+        taken.map(|taken| taken.messages.iter().map(MessageExt::queue_offset).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_offset_is_that_of_the_first_message_not_done() {
+        let mut queue = queue(5..9);
+        for (done, offset) in [(6, 5), (5, 7), (8, 7), (7, 9)] {
+            assert!(queue.finish(done));
+            assert_eq!(queue.offset(), Some(offset), "after {done}");
+        }
+        assert!(!queue.finish(7), "done is done");
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_pull_and_unwanted_messages_are_passed() {
+        let mut queue = ProcessQueue::new();
+        assert_eq!(queue.offset(), None);
+        queue.pulled_to(40);
+        assert_eq!(queue.offset(), Some(40));
+        queue.put(message(45), 0);
+        queue.pulled_to(50);
+        assert_eq!(queue.offset(), Some(45));
+        queue.finish(45);
+        assert_eq!(queue.offset(), Some(50));
+    }
+
+    #[test]
+    fn a_message_is_taken_once_in_its_order() {
+        let mut queue = queue(0..3);
+        let now = Instant::now();
+        assert_eq!(offsets(queue.take(now, |_| 1)), [0]);
+        queue.finish(0);
+        assert_eq!(offsets(queue.take(now, |_| 1)), [1]);
+        queue.put(message(3), 0);
+        queue.put(message(3), 0);
+        assert_eq!(offsets(queue.take(now, |_| 10)), [2, 3]);
+        assert!(!queue.has_waiting());
+        assert_eq!(queue.held(), 3);
+    }
+
+    #[test]
+    fn a_batch_holds_messages_of_one_listener_and_leaves_the_others() {
+        let mut queue = ProcessQueue::new();
+        for (offset, listener) in [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)] {
+            queue.put(message(offset), listener);
+        }
+        let now = Instant::now();
+        let batch = |listener| if listener == 0 { 2 } else { 1 };
+        assert_eq!(offsets(queue.take(now, batch)), [0, 2]);
+        assert_eq!(offsets(queue.take(now, batch)), [1]);
+        assert_eq!(offsets(queue.take(now, batch)), [3]);
+        assert_eq!(offsets(queue.take(now, batch)), [4]);
+    }
+
+    #[test]
+    fn each_limit_stops_the_pull() {
+        assert!(!queue(0..3).is_full(&LIMITS));
+        assert!(queue(0..4).is_full(&LIMITS), "messages");
+        assert!(queue([0, 11]).is_full(&LIMITS), "span");
+        let mut few = queue(0..3);
+        assert!(few.is_full(&FlowLimits { bytes: 29, ..LIMITS }), "bytes");
+        few.finish(1);
+        assert!(!few.is_full(&FlowLimits { bytes: 29, ..LIMITS }));
+    }
+
+    #[test]
+    fn an_unreadable_record_holds_the_offset_and_is_given_to_nobody() {
+        let mut queue = queue([0]);
+        queue.put_unreadable(1);
+        queue.put(message(2), 0);
+        let now = Instant::now();
+        assert_eq!(offsets(queue.take(now, |_| 9)), [0, 2]);
+        queue.finish(0);
+        queue.finish(2);
+        assert_eq!(queue.offset(), Some(1));
+        queue.finish(1);
+        assert!(!queue.holds(1));
+    }
+
+    #[test]
+    fn what_a_listener_has_had_too_long_is_found() {
+        let mut queue = queue(0..2);
+        let start = Instant::now();
+        queue.take(start, |_| 1);
+        let timeout = Duration::from_secs(1);
+        assert_eq!(queue.expired(start + timeout, timeout).len(), 0);
+        assert_eq!(queue.expired(start + timeout * 2, timeout).len(), 1);
+    }
+}

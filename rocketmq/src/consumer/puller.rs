@@ -1,0 +1,379 @@
+//! The task of one owned queue: asks for messages, holds them, and hands them to listeners.
+//!
+//! It always has one pull on its way while flow control allows, also while listeners work on what came before. It
+//! owns the place in the queue; what handlers share with it stands in [`OwnedQueue`]. Source: `behaviour.md`
+//! section 3.7.
+
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, trace, warn};
+
+use super::Shared;
+use super::consume::{Attempt, Begun};
+use super::queue::OwnedQueue;
+use super::start_offset::start_offset;
+use crate::client::{Access, PullAnswer, PullStatus};
+use crate::listener::{BoxFuture, Delivery, Shape};
+use crate::message::stored;
+use crate::protocol::header::{PullMessage, pull_flag};
+use crate::protocol::{Request, ResponseCode};
+use crate::remoting::RequestError;
+
+/// A new owner waits so long before it reads the offset, where there are other members: the one before may not have
+/// stored it yet.
+const TAKEOVER_DELAY: Duration = Duration::from_millis(500);
+/// How long a queue that is full is left alone, unless something is done before.
+const FULL_DELAY: Duration = Duration::from_millis(50);
+/// How long a suspended consumer sleeps between two looks.
+const SUSPENDED_DELAY: Duration = Duration::from_secs(1);
+/// After the broker asked for less.
+const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(20);
+/// Deliveries before the task looks at its other duties.
+const BURST: usize = 64;
+/// For how long handlers of a queue get tasks of their own from the start, after one that computed for long.
+const APART_FOR: Duration = Duration::from_secs(1);
+
+type Pulling = BoxFuture<Result<PullAnswer, RequestError>>;
+
+/// The task of one owned queue.
+pub(crate) struct Puller {
+    shared: Arc<Shared>,
+    queue: Arc<OwnedQueue>,
+    stopping: CancellationToken,
+    next_offset: i64,
+    /// Which of the broker's addresses to ask, as it said last.
+    broker_id: i64,
+    pulling: Option<Pulling>,
+    /// Nothing is pulled before.
+    resume_at: Option<Instant>,
+    /// Handlers get tasks of their own until then.
+    apart_until: Option<Instant>,
+    /// Whether the last pull failed, so that a broker that is gone is reported once.
+    is_failing: bool,
+}
+
+impl Puller {
+    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<OwnedQueue>, stopping: CancellationToken) -> Self {
+        Self {
+            shared,
+            queue,
+            stopping,
+            next_offset: 0,
+            broker_id: 0,
+            pulling: None,
+            resume_at: None,
+            apart_until: None,
+            is_failing: false,
+        }
+    }
+
+    /// Runs until the queue is no longer ours or the consumer stops. `takeover` says that someone may have had the
+    /// queue just now.
+    pub(crate) async fn run(mut self, takeover: bool) {
+        let stopping = self.stopping.clone();
+        let mut stopped = pin!(stopping.cancelled());
+        tokio::select! {
+            () = &mut stopped => return,
+            found = self.find_start(takeover) => self.next_offset = found,
+        }
+        debug!(group = %self.shared.group, queue = %self.queue.queue, offset = self.next_offset, "pulling begins");
+        loop {
+            self.pull_if_possible();
+            // In this order: what ends the task, what keeps the broker busy, what keeps the handlers busy.
+            tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                answer = poll_option(&mut self.pulling) => {
+                    self.pulling = None;
+                    if !self.receive(answer).await {
+                        return;
+                    }
+                }
+                () = until(self.resume_at) => self.resume_at = None,
+                () = self.queue.room.notified() => self.resume_at = None,
+                permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.has_waiting() => {
+                    match permit {
+                        Ok(permit) => self.deliver(permit).await,
+                        // The consumer is being shut down.
+                        Err(_) => return,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn find_start(&mut self, takeover: bool) -> i64 {
+        if takeover {
+            time::sleep(TAKEOVER_DELAY).await;
+        }
+        let mut reported = false;
+        loop {
+            match start_offset(&self.shared, &self.queue).await {
+                Ok(offset) => return offset,
+                Err(error) => {
+                    if !reported {
+                        warn!(group = %self.shared.group, queue = %self.queue.queue, %error, "cannot find out where to begin, it will be tried again");
+                        reported = true;
+                    }
+                    time::sleep(self.shared.config.pull_error_delay).await;
+                }
+            }
+        }
+    }
+
+    /// Asks for messages, unless a pull is on its way, or it is not the time for one.
+    fn pull_if_possible(&mut self) {
+        if self.pulling.is_some() || self.resume_at.is_some() {
+            return;
+        }
+        self.queue.touch();
+        if self.shared.is_suspended() {
+            self.pause(SUSPENDED_DELAY);
+        } else if self.queue.is_full(&self.shared.flow_limits()) {
+            trace!(group = %self.shared.group, queue = %self.queue.queue, "flow control: the listeners are behind");
+            self.pause(FULL_DELAY);
+        } else {
+            self.pulling = Some(self.pull());
+        }
+    }
+
+    fn pull(&self) -> Pulling {
+        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
+        let (offset, broker_id) = (self.next_offset, self.broker_id);
+        Box::pin(async move {
+            let MessageQueueRef { topic, broker_name, queue_id } = MessageQueueRef::of(&queue);
+            let access = Access::Read { broker_id };
+            let address = shared.client.find_broker(PullMessage::CODE, topic, broker_name, access).await?;
+            let commit_offset = queue.offset().filter(|offset| *offset > 0);
+            let wanted = shared.subscriptions.wanted(topic);
+            let commit_flag = if commit_offset.is_some() { pull_flag::COMMIT_OFFSET } else { 0 };
+            let config = &shared.config;
+            let with_subscription = wanted.filter(|_| config.post_subscription);
+            let subscription_flag = if with_subscription.is_some() { pull_flag::SUBSCRIPTION } else { 0 };
+            let request = PullMessage {
+                consumer_group: Arc::clone(&shared.group),
+                topic: Arc::clone(topic),
+                queue_id,
+                queue_offset: offset,
+                max_msg_nums: i32::try_from(config.pull_batch).unwrap_or(i32::MAX),
+                sys_flag: pull_flag::SUSPEND | commit_flag | subscription_flag,
+                commit_offset: commit_offset.unwrap_or_default(),
+                suspend_timeout_millis: shared.client.config().pull_suspend.as_millis() as i64,
+                subscription: with_subscription.map(|wanted| wanted.data.sub_string.as_str().into()),
+                sub_version: wanted.map_or(0, |wanted| wanted.data.sub_version),
+                expression_type: wanted.map(|wanted| wanted.data.expression_type.clone()),
+                max_msg_bytes: i32::try_from(config.pull_batch_bytes.as_usize()).ok(),
+                broker_name: Some(Arc::clone(broker_name)),
+            };
+            shared.client.pull(&address, &request).await
+        })
+    }
+
+    /// Takes what a pull brought; whether the task goes on.
+    async fn receive(&mut self, answer: Result<PullAnswer, RequestError>) -> bool {
+        self.queue.touch();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.pull_failed(&error);
+                return true;
+            }
+        };
+        if std::mem::take(&mut self.is_failing) {
+            info!(group = %self.shared.group, queue = %self.queue.queue, "pulling works again");
+        }
+        self.broker_id = answer.header.suggest_which_broker_id;
+        let next = answer.header.next_begin_offset;
+        match answer.status {
+            PullStatus::Found => {
+                if !self.keep(answer) {
+                    return true;
+                }
+                if !self.shared.config.pull_interval.is_zero() {
+                    self.pause(self.shared.config.pull_interval);
+                }
+            }
+            PullStatus::NoNewMessage | PullStatus::NoMatchedMessage => {}
+            PullStatus::OffsetIllegal => {
+                self.start_over(next).await;
+                return false;
+            }
+        }
+        self.next_offset = next;
+        self.queue.with(|messages| messages.pulled_to(next));
+        true
+    }
+
+    /// Puts messages where listeners get them; `false` where the answer was not even a list of records.
+    fn keep(&mut self, answer: PullAnswer) -> bool {
+        let subscriptions = &self.shared.subscriptions;
+        let broker_name = &self.queue.queue.broker_name;
+        let is_retry = self.queue.queue.topic == *subscriptions.retry_topic();
+        let mut unreadable = Vec::new();
+        let mut unwanted = Vec::new();
+        self.queue.with(|messages| {
+            for record in stored::decode_all(answer.body, self.shared.max_body_bytes) {
+                match record {
+                    Ok(mut message) => {
+                        message.set_broker_name(Arc::clone(broker_name));
+                        if is_retry {
+                            message.restore_topic(subscriptions.retry_topic());
+                        }
+                        let listener = subscriptions.listener(message.topic(), || message.tag());
+                        message.strip_namespace(subscriptions.namespace());
+                        match listener {
+                            Some(listener) => messages.put(message, listener),
+                            None if is_retry => {
+                                messages.put_unreadable(message.queue_offset());
+                                unwanted.push(message);
+                            }
+                            // Brokers compare the hashes of tags only.
+                            None => {}
+                        }
+                    }
+                    Err(error) => {
+                        if error.commit_log_offset >= 0 {
+                            messages.put_unreadable(error.queue_offset);
+                        }
+                        unreadable.push(error);
+                    }
+                }
+            }
+        });
+        for message in unwanted {
+            warn!(
+                group = %self.shared.group, topic = message.topic(), tag = message.tag(), message_id = %message.message_id(),
+                "a retried message has no listener any more: it goes to the dead letter queue",
+            );
+            self.bury(message.queue_offset(), message.commit_log_offset());
+        }
+        let mut is_whole = true;
+        for error in unreadable {
+            warn!(group = %self.shared.group, queue = %self.queue.queue, %error, "a message cannot be read: it goes to the dead letter queue");
+            if error.commit_log_offset >= 0 {
+                self.bury(error.queue_offset, error.commit_log_offset);
+            } else {
+                is_whole = false;
+            }
+        }
+        if !is_whole {
+            // Going on would lose what could not be told apart.
+            self.pause(self.shared.config.pull_error_delay);
+        }
+        is_whole
+    }
+
+    fn bury(&self, offset: i64, commit_log_offset: i64) {
+        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
+        self.shared.handlers.spawn("dead letter", async move { shared.bury(&queue, offset, commit_log_offset).await });
+    }
+
+    fn pull_failed(&mut self, error: &RequestError) {
+        let delay = match error.response_code() {
+            Some(ResponseCode::FLOW_CONTROL) => FLOW_CONTROL_DELAY,
+            Some(ResponseCode::SUBSCRIPTION_NOT_EXIST | ResponseCode::SUBSCRIPTION_NOT_LATEST) => {
+                // The broker has forgotten us: it was restarted, or the connection was.
+                self.shared.client.heartbeat_soon();
+                self.shared.config.pull_error_delay
+            }
+            _ => self.shared.config.pull_error_delay,
+        };
+        // Another address of the broker may do; with none suggested, the master.
+        self.broker_id = 0;
+        if std::mem::replace(&mut self.is_failing, true) {
+            debug!(group = %self.shared.group, queue = %self.queue.queue, %error, "the pull failed again");
+        } else {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            warn!(group = %self.shared.group, queue = %self.queue.queue, %error, cause, retry_in = ?delay, "a pull failed, it is tried until it works");
+        }
+        self.pause(delay);
+    }
+
+    /// The offset is not in the queue: messages were deleted, the queue is a new one, or an operator reset the group.
+    /// The queue is given up, with the right offset stored, and taken anew.
+    async fn start_over(&mut self, offset: i64) {
+        let (group, queue) = (&self.shared.group, &self.queue.queue);
+        warn!(%group, %queue, from = self.next_offset, to = offset, "the offset is not in the queue, it is corrected");
+        // First dropped, so that no handler of old messages moves the offset any more.
+        self.queue.drop_queue();
+        if let Err(error) = self.shared.client.update_offset(group, queue, offset).await {
+            warn!(%group, %queue, %error, "the corrected offset could not be stored");
+        }
+        self.shared.give_up(&self.queue);
+    }
+
+    fn pause(&mut self, delay: Duration) {
+        self.resume_at = Some(Instant::now() + delay);
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.queue.with(|messages| messages.has_waiting())
+    }
+
+    /// Hands over messages for as long as there are some and handlers are free, or for one burst.
+    async fn deliver(&mut self, permit: tokio::sync::OwnedSemaphorePermit) {
+        let now = std::time::Instant::now();
+        let mut permit = permit;
+        for _ in 0..BURST {
+            let Some(attempt) = self.next_attempt(now) else { return };
+            let apart = self.apart_until.is_some_and(|until| Instant::now() < until);
+            permit = match attempt.begin(permit, apart).await {
+                Begun::Finished { permit, was_long } => {
+                    if was_long {
+                        self.apart_until = Some(Instant::now() + APART_FOR);
+                    }
+                    permit
+                }
+                Begun::Running => match Arc::clone(&self.shared.permits).try_acquire_owned() {
+                    Ok(permit) => permit,
+                    Err(_) => return,
+                },
+            };
+        }
+    }
+
+    fn next_attempt(&self, now: std::time::Instant) -> Option<Attempt> {
+        let subscriptions = &self.shared.subscriptions;
+        let most = |listener| match subscriptions.handler(listener).shape() {
+            Shape::Batch => self.shared.config.batch as usize,
+            _ => 1,
+        };
+        let taken = self.queue.with(|messages| messages.take(now, most))?;
+        let handler = subscriptions.handler(taken.listener).clone();
+        let delivery = Delivery::batch(taken.messages, &handler, &self.queue.origin)?;
+        Some(Attempt { shared: Arc::clone(&self.shared), queue: Arc::clone(&self.queue), handler, delivery })
+    }
+}
+
+/// The parts of an owned queue's name.
+struct MessageQueueRef<'a> {
+    topic: &'a Arc<str>,
+    broker_name: &'a Arc<str>,
+    queue_id: i32,
+}
+
+impl<'a> MessageQueueRef<'a> {
+    fn of(queue: &'a OwnedQueue) -> Self {
+        let queue = &queue.queue;
+        Self { topic: &queue.topic, broker_name: &queue.broker_name, queue_id: queue.queue_id }
+    }
+}
+
+async fn poll_option<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => time::sleep_until(time).await,
+        None => pending().await,
+    }
+}

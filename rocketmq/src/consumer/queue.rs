@@ -1,0 +1,107 @@
+//! One queue that this process owns: what is shared between the task that pulls it and the handlers of its messages.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tracing::debug;
+
+use super::process_queue::{FlowLimits, ProcessQueue};
+use crate::client::MqClient;
+use crate::listener::Origin;
+use crate::message::MessageQueue;
+use crate::remoting::RequestError;
+
+/// A queue that this process owns, until another member does.
+#[derive(Debug)]
+pub(crate) struct OwnedQueue {
+    pub(crate) queue: Arc<MessageQueue>,
+    pub(crate) origin: Arc<Origin>,
+    messages: Mutex<ProcessQueue>,
+    /// Told when something was done while the queue was full.
+    pub(crate) room: Notify,
+    is_blocked: AtomicBool,
+    /// Set once the queue is no longer ours: what is done from then on counts for nobody.
+    is_dropped: AtomicBool,
+    /// The offset that the broker has stored, as far as is known; −1 before.
+    stored: AtomicI64,
+    pulled_at: Mutex<Instant>,
+}
+
+impl OwnedQueue {
+    pub(crate) fn new(queue: Arc<MessageQueue>, origin: Arc<Origin>) -> Self {
+        Self {
+            queue,
+            origin,
+            messages: Mutex::new(ProcessQueue::new()),
+            room: Notify::new(),
+            is_blocked: AtomicBool::new(false),
+            is_dropped: AtomicBool::new(false),
+            stored: AtomicI64::new(-1),
+            pulled_at: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Looks at, or changes, what is held; for a few lines, without waiting.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut ProcessQueue) -> T) -> T {
+        work(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Marks a message as done.
+    pub(crate) fn finish(&self, offset: i64) -> bool {
+        let was_held = self.with(|messages| messages.finish(offset));
+        if was_held && self.is_blocked.swap(false, Ordering::AcqRel) {
+            self.room.notify_one();
+        }
+        was_held
+    }
+
+    /// Whether no more may be pulled; if so, [`room`](Self::room) tells when it is worth looking again.
+    pub(crate) fn is_full(&self, limits: &FlowLimits) -> bool {
+        self.with(|messages| {
+            let full = messages.is_full(limits);
+            self.is_blocked.store(full, Ordering::Release);
+            full
+        })
+    }
+
+    /// The queue is no longer ours.
+    pub(crate) fn drop_queue(&self) {
+        self.is_dropped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.is_dropped.load(Ordering::Acquire)
+    }
+
+    /// Notes that a pull is on its way or has come back.
+    pub(crate) fn touch(&self) {
+        *self.pulled_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(crate) fn pulled_at(&self) -> Instant {
+        *self.pulled_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the group's offset may be by now.
+    pub(crate) fn offset(&self) -> Option<i64> {
+        self.with(|messages| messages.offset())
+    }
+
+    /// Notes what the broker has stored.
+    pub(crate) fn note_stored(&self, offset: i64) {
+        self.stored.store(offset, Ordering::Relaxed);
+    }
+
+    /// Stores the group's offset at the broker, if it has moved since.
+    pub(crate) async fn persist(&self, client: &MqClient, group: &Arc<str>) -> Result<(), RequestError> {
+        let Some(offset) = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        client.update_offset(group, &self.queue, offset).await?;
+        debug!(%group, queue = %self.queue, offset, "offset stored");
+        self.note_stored(offset);
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Gives a message back to its broker, to be delivered again later or to become a dead letter.
+//!
+//! Source: `behaviour.md` section 3.8 "send back", `protocol.md` section 2.8.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::queue::OwnedQueue;
+use crate::client::AUTO_CREATE_TOPIC;
+use crate::message::{MessageExt, id, properties};
+use crate::protocol::header::{SendMessageBack, SendMessageV2};
+
+const SEND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a group that sets no limit gets.
+pub(crate) const MAX_RECONSUME_TIMES: u32 = 16;
+
+impl Shared {
+    /// Gives `message` back; whether a broker has it.
+    ///
+    /// The broker that holds it makes the copy. Where that fails, a copy is sent from here, to any broker that has the
+    /// group's retry topic.
+    pub(crate) async fn send_back(&self, queue: &OwnedQueue, message: &MessageExt, level: i32) -> bool {
+        let request = SendMessageBack {
+            origin_msg_id: Some(message.message_id().into_owned()),
+            origin_topic: Some(message.topic().to_owned()),
+            ..self.send_back_request(queue, message.commit_log_offset(), level)
+        };
+        let (broker, topic) = (&queue.queue.broker_name, &queue.queue.topic);
+        let Err(error) = self.client.send_back(broker, topic, &request, SEND_BACK_TIMEOUT).await else { return true };
+        debug!(group = %self.group, queue = %queue.queue, %error, "the broker did not take the message back, a copy is sent");
+        match self.send_copy(message, level).await {
+            Ok(()) => true,
+            Err(copy_error) => {
+                warn!(
+                    group = %self.group, queue = %queue.queue, offset = message.queue_offset(), message_id = %message.message_id(),
+                    %error, %copy_error, "a failed message could not be sent back, its handler gets it again here",
+                );
+                false
+            }
+        }
+    }
+
+    /// Makes a record that could not be read a dead letter; whether the broker has done so.
+    pub(crate) async fn send_back_raw(&self, queue: &OwnedQueue, commit_log_offset: i64) -> bool {
+        let request = self.send_back_request(queue, commit_log_offset, -1);
+        let sent = self.client.send_back(&queue.queue.broker_name, &queue.queue.topic, &request, SEND_BACK_TIMEOUT).await;
+        if let Err(error) = &sent {
+            warn!(group = %self.group, queue = %queue.queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it will be tried again");
+        }
+        sent.is_ok()
+    }
+
+    fn send_back_request(&self, queue: &OwnedQueue, offset: i64, delay_level: i32) -> SendMessageBack {
+        SendMessageBack {
+            offset,
+            group: self.group.clone(),
+            delay_level,
+            origin_msg_id: None,
+            origin_topic: None,
+            unit_mode: Some(false),
+            max_reconsume_times: Some(self.max_reconsume_times()),
+            broker_name: Some(queue.queue.broker_name.clone()),
+        }
+    }
+
+    fn max_reconsume_times(&self) -> i32 {
+        i32::try_from(self.config.max_reconsume.unwrap_or(MAX_RECONSUME_TIMES)).unwrap_or(i32::MAX)
+    }
+
+    /// Sends a copy to the retry topic as a message of its own. A broker that finds it beyond the maximum makes it a
+    /// dead letter.
+    async fn send_copy(&self, message: &MessageExt, level: i32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let retry_topic = self.subscriptions.retry_topic();
+        let route = self.client.route(retry_topic).await?;
+        let queue = match route.publish.len() {
+            0 => return Err(format!("the topic {retry_topic} has no queue to be written").into()),
+            queues => &route.publish[fastrand::usize(..queues)],
+        };
+        let dead = level < 0;
+        let times = message.reconsume_times() as i32;
+        let delay = if level > 0 { level } else { 3 + times };
+        let header = SendMessageV2 {
+            producer_group: "CLIENT_INNER_PRODUCER".into(),
+            topic: retry_topic.to_string(),
+            default_topic: AUTO_CREATE_TOPIC.to_owned(),
+            default_topic_queue_nums: 1,
+            queue_id: queue.queue_id,
+            sys_flag: 0,
+            born_timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64,
+            flag: message.flag(),
+            properties: Some(self.copy_properties(message, delay)),
+            reconsume_times: Some(times + 1),
+            unit_mode: Some(false),
+            // More than it may is what makes it a dead letter.
+            max_reconsume_times: Some(if dead { 0 } else { self.max_reconsume_times() }),
+            batch: Some(false),
+            broker_name: Some(queue.broker_name.clone()),
+        };
+        self.client.send(&queue.broker_name, &header, message.body().clone(), SEND_BACK_TIMEOUT).await?;
+        Ok(())
+    }
+
+    fn copy_properties(&self, message: &MessageExt, delay: i32) -> String {
+        const REPLACED: [&str; 6] = [
+            properties::ORIGIN_MESSAGE_ID,
+            properties::RETRY_TOPIC,
+            properties::DELAY,
+            properties::TRANSACTION_PREPARED,
+            properties::UNIQUE_KEY,
+            properties::WAIT,
+        ];
+        let origin = message.property(properties::ORIGIN_MESSAGE_ID).map(str::to_owned);
+        let origin = origin.unwrap_or_else(|| message.message_id().into_owned());
+        let topic = crate::client::namespace::wrap(Some(self.subscriptions.namespace()), message.topic());
+        let unique = message.property(properties::UNIQUE_KEY).map_or_else(id::unique, str::to_owned);
+        let delay = delay.to_string();
+        let kept = message.properties().filter(|(name, _)| !REPLACED.contains(name));
+        properties::encode(kept.chain([
+            (properties::ORIGIN_MESSAGE_ID, origin.as_str()),
+            (properties::RETRY_TOPIC, &topic),
+            (properties::DELAY, &delay),
+            (properties::UNIQUE_KEY, &unique),
+            (properties::WAIT, "true"),
+        ]))
+    }
+}

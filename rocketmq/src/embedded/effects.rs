@@ -1,0 +1,43 @@
+//! What the broker's state has decided and others have to learn: carried out once its lock is free.
+
+use super::groups::Changed;
+use super::pulling::PullReply;
+use super::state::Refusal;
+use crate::protocol::header::{Header, NotifyConsumerIdsChanged};
+use crate::protocol::{RemotingCommand, Request};
+use crate::remoting::Answer;
+
+/// Answers to send and members to tell.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pulled: Vec<(Answer, Result<PullReply, Refusal>)>,
+    changed: Vec<Changed>,
+}
+
+impl Effects {
+    pub(super) fn answer(&mut self, answer: Answer, pulled: Result<PullReply, Refusal>) {
+        self.pulled.push((answer, pulled));
+    }
+
+    pub(super) fn tell(&mut self, changed: impl IntoIterator<Item = Changed>) {
+        self.changed.extend(changed);
+    }
+
+    pub(super) fn carry_out(self) {
+        for Changed { group, peers } in self.changed {
+            let header = NotifyConsumerIdsChanged { consumer_group: group.to_string() };
+            let notification = RemotingCommand::request(
+                NotifyConsumerIdsChanged::CODE,
+                header.to_fields(),
+                Default::default(),
+            );
+            for peer in peers {
+                // One that is too busy to be told finds out at its next rebalance.
+                peer.try_oneway(notification.clone());
+            }
+        }
+        for (answer, pulled) in self.pulled {
+            answer.send(pulled.map_or_else(Refusal::into_command, PullReply::into_command));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Pulls that found nothing and wait for a message. Source: `PullRequestHoldService`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::endpoint::ConnectionId;
+use super::pulling::Filter;
+use crate::protocol::header::PullMessage;
+use crate::remoting::Answer;
+
+/// Pulls that may wait at a time; those beyond are answered at once.
+const MAX_HELD: usize = 100_000;
+
+/// A pull that waits.
+#[derive(Debug)]
+pub(super) struct HeldPull {
+    pub(super) header: PullMessage,
+    pub(super) filter: Arc<Filter>,
+    pub(super) connection: ConnectionId,
+    pub(super) deadline: Instant,
+    pub(super) answer: Answer,
+}
+
+/// All pulls that wait, by the queue that they wait for.
+#[derive(Debug, Default)]
+pub(super) struct HeldPulls {
+    by_topic: HashMap<Arc<str>, HashMap<i32, Vec<HeldPull>>>,
+    count: usize,
+}
+
+impl HeldPulls {
+    pub(super) fn is_full(&self) -> bool {
+        self.count >= MAX_HELD
+    }
+
+    pub(super) fn hold(&mut self, pull: HeldPull) {
+        self.count += 1;
+        let queues = self.by_topic.entry(Arc::clone(&pull.header.topic)).or_default();
+        queues.entry(pull.header.queue_id).or_default().push(pull);
+    }
+
+    /// Takes out those who wait for a message with one of these tags in this queue.
+    pub(super) fn arrived(&mut self, topic: &str, queue_id: i32, tag_hashes: &[i32]) -> Vec<HeldPull> {
+        let waiting = self.by_topic.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id));
+        let Some(waiting) = waiting else { return Vec::new() };
+        let wakes = |pull: &mut HeldPull| tag_hashes.iter().any(|hash| pull.filter.matches(*hash));
+        let woken: Vec<_> = waiting.extract_if(.., wakes).collect();
+        self.count -= woken.len();
+        woken
+    }
+
+    /// Takes out those whose time is up.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<HeldPull> {
+        self.take_out(|pull| pull.deadline <= now)
+    }
+
+    /// Forgets those of a connection that is gone.
+    pub(super) fn disconnect(&mut self, connection: ConnectionId) {
+        self.take_out(|pull| pull.connection == connection);
+    }
+
+    fn take_out(&mut self, goes: impl Fn(&HeldPull) -> bool) -> Vec<HeldPull> {
+        let mut taken = Vec::new();
+        for queues in self.by_topic.values_mut() {
+            for waiting in queues.values_mut() {
+                taken.extend(waiting.extract_if(.., |pull| goes(pull)));
+            }
+            queues.retain(|_, waiting| !waiting.is_empty());
+        }
+        self.by_topic.retain(|_, queues| !queues.is_empty());
+        self.count -= taken.len();
+        taken
+    }
+
+    /// When the next one's time is up.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.by_topic.values().flat_map(HashMap::values).flatten().map(|pull| pull.deadline).min()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

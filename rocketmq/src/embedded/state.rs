@@ -1,0 +1,183 @@
+//! All that the broker knows, behind one lock that is held for a few lines at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::clock::Now;
+use super::delay::DelayedMessages;
+use super::effects::Effects;
+use super::endpoint::ConnectionId;
+use super::groups::Groups;
+use super::held_pulls::HeldPulls;
+use super::locks::Locks;
+use super::names;
+use super::offsets::Offsets;
+use super::store::{Appended, NewMessage, Store, TopicConfig};
+use crate::protocol::body::perm;
+use crate::protocol::{HeaderError, RemotingCommand, ResponseCode};
+
+/// How often silent members and forgotten locks are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A request that is answered with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: ResponseCode,
+    pub(super) remark: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ResponseCode, remark: impl Into<String>) -> Self {
+        Self { code, remark: remark.into() }
+    }
+
+    /// Too large, or not what the store can hold.
+    pub(super) fn illegal_message() -> Self {
+        let remark = "the message is illegal, maybe msg body or properties length not matched. msg body length limit \
+                      4194304B, msg properties length limit 32KB.";
+        Self::new(ResponseCode::MESSAGE_ILLEGAL, remark)
+    }
+
+    pub(super) fn into_command(self) -> RemotingCommand {
+        RemotingCommand::response(self.code, self.remark)
+    }
+}
+
+/// A header or a body that cannot be read.
+impl From<HeaderError> for Refusal {
+    fn from(error: HeaderError) -> Self {
+        Self::new(ResponseCode::SYSTEM_ERROR, error.to_string())
+    }
+}
+
+/// What the broker does as it was told at its start.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) delay_levels: Vec<Duration>,
+}
+
+/// All that the broker knows.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) policy: Policy,
+    pub(super) store: Store,
+    pub(super) delayed: DelayedMessages,
+    pub(super) held: HeldPulls,
+    pub(super) groups: Groups,
+    pub(super) offsets: Offsets,
+    pub(super) locks: Locks,
+    /// Wakes the task that calls [`State::run_due`].
+    alarm: Arc<Notify>,
+    /// When that task will wake by itself.
+    alarm_at: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn new(policy: Policy, store: Store, delayed: DelayedMessages, alarm: Arc<Notify>) -> Self {
+        Self {
+            policy,
+            store,
+            delayed,
+            held: HeldPulls::default(),
+            groups: Groups::default(),
+            offsets: Offsets::default(),
+            locks: Locks::default(),
+            alarm,
+            alarm_at: None,
+        }
+    }
+
+    /// Does what has become due; returns when to call again.
+    pub(super) fn run_due(&mut self, now: Now, effects: &mut Effects) -> Instant {
+        while let Some(message) = self.delayed.next_due(now.instant) {
+            // The topic was there when the message came, and topics do not go.
+            self.append(&message, now, effects);
+        }
+        for pull in self.held.expired(now.instant) {
+            self.answer_held(pull, effects);
+        }
+        effects.tell(self.groups.expire(now.instant));
+        self.locks.sweep(now.instant);
+        let due = [self.delayed.next_time(), self.held.next_deadline()];
+        let next = due.into_iter().flatten().min().unwrap_or(now.instant + SWEEP_INTERVAL);
+        let next = next.min(now.instant + SWEEP_INTERVAL);
+        self.alarm_at = Some(next);
+        next
+    }
+
+    /// Makes sure that [`State::run_due`] is called at `time`, or before.
+    pub(super) fn wake_at(&mut self, time: Instant) {
+        if self.alarm_at.is_none_or(|planned| time < planned) {
+            self.alarm_at = Some(time);
+            self.alarm.notify_one();
+        }
+    }
+
+    /// Stores messages of one queue and answers those who wait for them.
+    pub(super) fn append(
+        &mut self,
+        message: &NewMessage,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<Appended> {
+        let appended = self.store.append(message, now)?;
+        self.wake_pulls(&message.topic, message.queue_id, &[appended.tag_hash], effects);
+        Some(appended)
+    }
+
+    /// Answers those who wait for messages with these tags.
+    pub(super) fn wake_pulls(
+        &mut self,
+        topic: &str,
+        queue_id: i32,
+        tag_hashes: &[i32],
+        effects: &mut Effects,
+    ) {
+        for pull in self.held.arrived(topic, queue_id, tag_hashes) {
+            self.answer_held(pull, effects);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn disconnect(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        self.held.disconnect(connection);
+        effects.tell(self.groups.disconnect(connection));
+    }
+
+    /// The broker has stopped: what a real one does not write to disk is gone.
+    pub(super) fn forget_clients(&mut self) {
+        self.held.clear();
+        self.groups.clear_members();
+        self.locks.clear();
+        self.alarm_at = None;
+    }
+
+    /// Creates the topic from which others are made.
+    pub(super) fn put_template(&mut self, queues: i32) {
+        let config =
+            TopicConfig { perm: perm::READ | perm::WRITE | perm::INHERIT, ..TopicConfig::read_write(queues) };
+        self.store.put_topic(names::TEMPLATE_TOPIC, config);
+    }
+
+    /// A group's own topic, which is created when it is first needed: one queue, read and written.
+    pub(super) fn group_topic(&mut self, name: &str) -> Result<Arc<str>, Refusal> {
+        if let Some(topic) = self.store.topic(name) {
+            return Ok(Arc::clone(&topic.name));
+        }
+        match self.store.put_topic(name, TopicConfig::read_write(1)) {
+            Some(topic) => Ok(Arc::clone(&topic.name)),
+            None => Err(Refusal::new(ResponseCode::SYSTEM_ERROR, format!("topic[{name}] not exist"))),
+        }
+    }
+
+    /// The group, which is created when it is first named.
+    pub(super) fn group(&mut self, name: &str) -> Result<Arc<str>, Refusal> {
+        self.groups.configure(name).ok_or_else(|| {
+            let remark = format!("subscription group [{name}] does not exist");
+            Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! A listener that can be called.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Around, Delivery, IntoConsumeResult, ListenerDef, Next, Outcome, Shape, StateMap};
+use crate::message::MessageExt;
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a consumer calls: an annotated function or a closure, with its state and the `around`s before it.
+///
+/// A clone is another handle to the same one. Calling it does not panic; the future may, as the user's code does.
+#[derive(Clone)]
+pub(crate) struct Handler(Arc<Inner>);
+
+struct Inner {
+    name: Arc<str>,
+    shape: Shape,
+    state: Arc<StateMap>,
+    /// The outermost first.
+    arounds: Vec<Around>,
+    function: Arc<dyn Fn(Delivery) -> BoxFuture<Outcome> + Send + Sync>,
+}
+
+impl Handler {
+    /// The annotated function; its state has been looked for ([`ListenerDef::missing_state`]).
+    pub(crate) fn of(definition: &ListenerDef, state: Arc<StateMap>) -> Self {
+        let (name, shape, function) = (definition.name.into(), definition.shape(), Arc::new(definition.call));
+        Self(Arc::new(Inner { name, shape, state, arounds: Vec::new(), function }))
+    }
+
+    /// A closure that takes a batch: for consumers that are built by hand.
+    pub(crate) fn from_fn<F, Fut>(name: impl Into<Arc<str>>, function: F) -> Self
+    where
+        F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoConsumeResult> + Send + 'static,
+    {
+        let function = Arc::new(function);
+        let function = move |delivery: Delivery| -> BoxFuture<Outcome> {
+            // The closure is called inside of the future, where the consumer catches its panic.
+            let function = Arc::clone(&function);
+            Box::pin(async move { function(delivery.messages().to_vec()).await.into_outcome() })
+        };
+        Self(Arc::new(Inner {
+            name: name.into(),
+            shape: Shape::Batch,
+            state: Arc::default(),
+            arounds: Vec::new(),
+            function: Arc::new(function),
+        }))
+    }
+
+    /// The same with `arounds` before it, the first of which is the outermost.
+    pub(crate) fn within(&self, arounds: Vec<Around>) -> Self {
+        let Inner { name, shape, state, function, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            name: Arc::clone(name),
+            shape: *shape,
+            state: Arc::clone(state),
+            arounds,
+            function: Arc::clone(function),
+        }))
+    }
+
+    /// Handles `delivery`, which was made for this handler.
+    pub(crate) fn call(&self, delivery: Delivery) -> BoxFuture<Outcome> {
+        if self.0.arounds.is_empty() {
+            self.call_function(delivery)
+        } else {
+            Next::first(self.clone()).run_boxed(delivery)
+        }
+    }
+
+    /// For example `app::on_order`.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// How many messages a delivery may have: one, or up to the group's `batch`.
+    pub(crate) fn shape(&self) -> Shape {
+        self.0.shape
+    }
+
+    pub(super) fn state(&self) -> &StateMap {
+        &self.0.state
+    }
+
+    pub(super) fn arounds(&self) -> &[Around] {
+        &self.0.arounds
+    }
+
+    pub(super) fn call_function(&self, delivery: Delivery) -> BoxFuture<Outcome> {
+        (self.0.function)(delivery)
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("name", &self.name())
+            .field("shape", &self.shape())
+            .field("state", &self.state())
+            .field("arounds", &self.arounds().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,95 @@
+//! What came of a delivery.
+
+use std::error::Error;
+use std::fmt;
+
+use super::ConsumeResult;
+use super::state::MissingState;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What came of a delivery: what `next.run(delivery).await` gives an `around`.
+///
+/// It is a report; the group's policy turns it into an acknowledgement, a retry or a dead letter.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The listener decided.
+    Done(ConsumeResult),
+    /// The listener returned an error: the messages are delivered again.
+    Failed(BoxError),
+    /// The listener was not called, since a message cannot give what it takes: `on_bad_payload` decides.
+    BadPayload(BadPayload),
+}
+
+impl Outcome {
+    /// Whether all messages are done.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Done(ConsumeResult::Success))
+    }
+}
+
+impl From<ConsumeResult> for Outcome {
+    fn from(result: ConsumeResult) -> Self {
+        Self::Done(result)
+    }
+}
+
+impl From<BadPayload> for Outcome {
+    fn from(bad: BadPayload) -> Self {
+        if bad.reason.is::<MissingState>() { Self::Failed(bad.reason) } else { Self::BadPayload(bad) }
+    }
+}
+
+/// A message that can never be handled, however often it is delivered: its body does not decode.
+#[derive(Debug)]
+pub struct BadPayload {
+    index: usize,
+    reason: BoxError,
+}
+
+impl BadPayload {
+    /// The message, or the first one of a batch, for this reason.
+    pub fn new(reason: impl Into<BoxError>) -> Self {
+        Self { index: 0, reason: reason.into() }
+    }
+
+    /// It is the message at `index` of the batch.
+    #[must_use]
+    pub fn at(mut self, index: usize) -> Self {
+        self.index = index;
+        self
+    }
+
+    /// Which message of the batch it is; 0 for a listener that takes one.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl fmt::Display for BadPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The reason is the whole of it, so it is told here and not again as `source`.
+        match self.index {
+            0 => write!(f, "bad payload: {}", self.reason),
+            index => write!(f, "bad payload of message {index} (from 0) of the batch: {}", self.reason),
+        }
+    }
+}
+
+impl Error for BadPayload {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_payload_reads_well() {
+        for (bad, text) in [
+            (BadPayload::new("no tenant"), "bad payload: no tenant"),
+            (BadPayload::new("no tenant").at(2), "bad payload of message 2 (from 0) of the batch: no tenant"),
+        ] {
+            assert_eq!(bad.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The clients, consumers and producers of a process, and what they are doing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tracing::warn;
+
+use crate::client::{Home, ServiceState, StateCell};
+use crate::config::{ClusterConfig, NameServers};
+use crate::consumer::{PushConsumer, PushConsumerBuilder};
+use crate::error::{Error, Result};
+use crate::producer::{Producer, ProducerBuilder};
+
+/// The consumers and producers of a process, and the clients that they share.
+///
+/// A clone is another handle to the same manager. Consumers and producers of the same cluster share one client: one
+/// connection to each broker, one heartbeat, one table of routes.
+///
+/// ```no_run
+/// # async fn example() -> rocketmq::Result<()> {
+/// use rocketmq::client::MqClientManager;
+/// use rocketmq::{ConsumeResult, PushConsumer};
+///
+/// let manager = MqClientManager::with_name_servers(["127.0.0.1:9876"])?;
+/// let consumer = PushConsumer::builder("testGroup").create()?;
+/// consumer.subscribe("testTopic", "*")?;
+/// consumer.register_message_listener(|messages| async move {
+///     println!("{} messages", messages.len());
+///     ConsumeResult::Success
+/// })?;
+/// manager.register_consumer(&consumer)?;
+/// manager.start().await?;
+/// # manager.shutdown().await }
+/// ```
+#[derive(Clone)]
+pub struct MqClientManager {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    home: Home,
+    state: StateCell,
+    registered: Mutex<Registered>,
+}
+
+#[derive(Default)]
+struct Registered {
+    /// By name servers and group: an instance name does not make a second consumer of a group another one.
+    consumers: HashMap<(String, String), PushConsumer>,
+    producers: HashMap<(String, String), Producer>,
+}
+
+impl MqClientManager {
+    /// A manager whose consumers and producers use `cluster`, unless they name another one.
+    pub fn new(cluster: ClusterConfig) -> Self {
+        let home = Home { clients: Arc::default(), cluster };
+        Self { inner: Arc::new(Inner { home, state: StateCell::default(), registered: Mutex::default() }) }
+    }
+
+    /// The same for the cluster behind these name servers (`host:port`), with default settings.
+    ///
+    /// # Errors
+    ///
+    /// Where an address is none.
+    pub fn with_name_servers<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Result<Self> {
+        let cluster = ClusterConfig {
+            name_servers: NameServers::Addresses(addresses.into_iter().map(Into::into).collect()),
+            ..ClusterConfig::default()
+        };
+        cluster.name_servers.check().map_err(Error::other)?;
+        Ok(Self::new(cluster))
+    }
+
+    /// The manager of this process, for consumers and producers that name their cluster themselves.
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<MqClientManager> = OnceLock::new();
+        GLOBAL.get_or_init(|| Self::new(ClusterConfig::default()))
+    }
+
+    /// What the manager is doing.
+    pub fn state(&self) -> ServiceState {
+        self.inner.state.get()
+    }
+
+    /// Makes a consumer part of this manager, which [`start`](Self::start) starts.
+    ///
+    /// # Errors
+    ///
+    /// Where the manager has a consumer of that group already, or the consumer has been registered or started.
+    pub fn register_consumer(&self, consumer: &PushConsumer) -> Result<()> {
+        let key = (self.servers_of(consumer.cluster()), consumer.group().to_owned());
+        let mut registered = self.registered();
+        // One that was shut down makes room for its successor.
+        let taken = registered.consumers.get(&key).is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
+        if taken {
+            return Err(Error::consumer(consumer.group(), "the manager has a consumer of this group already; one is enough, and shares the work among all of its listeners"));
+        }
+        consumer.settle(self.inner.home.clone())?;
+        registered.consumers.insert(key, consumer.clone());
+        Ok(())
+    }
+
+    /// Makes a producer part of this manager, which [`start`](Self::start) starts.
+    ///
+    /// # Errors
+    ///
+    /// Where the manager has a producer of that group already, or the producer has been registered or started.
+    pub fn register_producer(&self, producer: &Producer) -> Result<()> {
+        let key = (self.servers_of(producer.cluster()), producer.group().to_owned());
+        let mut registered = self.registered();
+        let taken = registered.producers.get(&key).is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
+        if taken {
+            return Err(Error::producer(producer.group(), "the manager has a producer of this group already; clone that one"));
+        }
+        producer.settle(self.inner.home.clone())?;
+        registered.producers.insert(key, producer.clone());
+        Ok(())
+    }
+
+    /// Starts everything that is registered: first producers, since listeners may send.
+    ///
+    /// # Errors
+    ///
+    /// The first one of a consumer or producer; those that were started are stopped again. A manager is started once.
+    pub async fn start(&self) -> Result<()> {
+        self.inner.state.change(ServiceState::CreateJust, ServiceState::StartFailed, self, "start")?;
+        let started = self.start_all().await;
+        match started {
+            Ok(()) => {
+                self.inner.state.set(ServiceState::Running);
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = self.shutdown_all().await {
+                    warn!(%error, "what had been started did not stop cleanly");
+                }
+                self.inner.state.set(ServiceState::StartFailed);
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_all(&self) -> Result<()> {
+        let (consumers, producers) = self.all();
+        for producer in producers.iter().filter(|producer| producer.state() == ServiceState::CreateJust) {
+            producer.start().await?;
+        }
+        for consumer in consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust) {
+            consumer.start().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops everything: consumers first, all at the same time, since their handlers may still send; then producers.
+    ///
+    /// # Errors
+    ///
+    /// The first one of a consumer; all are stopped nevertheless.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.inner.state.set(ServiceState::ShutdownAlready);
+        self.shutdown_all().await
+    }
+
+    async fn shutdown_all(&self) -> Result<()> {
+        let (consumers, producers) = self.all();
+        let mut stops = tokio::task::JoinSet::new();
+        for consumer in consumers {
+            stops.spawn(async move { consumer.shutdown().await });
+        }
+        let mut result = Ok(());
+        while let Some(stopped) = stops.join_next().await {
+            let stopped = stopped.unwrap_or_else(|panic| Err(Error::other(panic)));
+            result = result.and(stopped);
+        }
+        for producer in producers {
+            producer.shutdown().await;
+        }
+        result
+    }
+
+    fn all(&self) -> (Vec<PushConsumer>, Vec<Producer>) {
+        let registered = self.registered();
+        (registered.consumers.values().cloned().collect(), registered.producers.values().cloned().collect())
+    }
+
+    fn servers_of(&self, cluster: Option<&ClusterConfig>) -> String {
+        cluster.unwrap_or(&self.inner.home.cluster).name_servers.to_string()
+    }
+
+    fn registered(&self) -> MutexGuard<'_, Registered> {
+        self.inner.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for MqClientManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the manager of {}", self.inner.home.cluster.name_servers)
+    }
+}
+
+impl fmt::Debug for MqClientManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MqClientManager")
+            .field("name_servers", &self.inner.home.cluster.name_servers)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PushConsumerBuilder {
+    /// Makes the consumer and registers it at `manager`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create) and of [`MqClientManager::register_consumer`].
+    pub fn build(self, manager: &MqClientManager) -> Result<PushConsumer> {
+        let consumer = self.create()?;
+        manager.register_consumer(&consumer)?;
+        Ok(consumer)
+    }
+}
+
+impl ProducerBuilder {
+    /// Makes the producer and registers it at `manager`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create) and of [`MqClientManager::register_producer`].
+    pub fn build(self, manager: &MqClientManager) -> Result<Producer> {
+        let producer = self.create()?;
+        manager.register_producer(&producer)?;
+        Ok(producer)
+    }
+}

@@ -1,0 +1,24 @@
+//! A type that is no result is named, at its place.
+
+#![allow(unused)]
+
+use rocketmq::MessageExt;
+
+struct NoError;
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn number(message: MessageExt) -> u32 {
+    1
+}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn number_or_error(message: MessageExt) -> Result<u32, String> {
+    Ok(1)
+}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn no_error(message: MessageExt) -> Result<(), NoError> {
+    Ok(())
+}
+
+fn main() {}

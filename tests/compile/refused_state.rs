@@ -1,0 +1,17 @@
+//! State is cloned, by any thread.
+
+#![allow(unused)]
+
+use std::rc::Rc;
+
+use rocketmq::{MessageExt, State};
+
+struct NoClone;
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn no_clone(message: MessageExt, state: State<NoClone>) {}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn no_send(message: MessageExt, state: State<Rc<u32>>) {}
+
+fn main() {}
