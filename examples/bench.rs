@@ -47,7 +47,14 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::other(format!("{text:?} is not a number; {USAGE}")))
 }
 
-async fn consume(servers: &str, topic: &str, group: &str, n: u64, concurrency: u32, batch: u32) -> Result<()> {
+async fn consume(
+    servers: &str,
+    topic: &str,
+    group: &str,
+    n: u64,
+    concurrency: u32,
+    batch: u32,
+) -> Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     static BYTES: AtomicU64 = AtomicU64::new(0);
     static FIRST: OnceLock<Instant> = OnceLock::new();
@@ -111,7 +118,11 @@ async fn produce(servers: &str, topic: &str, n: u64, size: usize, in_flight: usi
     }
     while sends.join_next().await.is_some() {}
     let (cpu, wall) = (cpu_seconds() - cpu_before, start.elapsed().as_secs_f64());
-    println!("rust produce n={n} wall={wall:.3} cpu={cpu:.3} failed={} peak_mib={:.1}", failed.load(Ordering::Relaxed), peak_mib());
+    println!(
+        "rust produce n={n} wall={wall:.3} cpu={cpu:.3} failed={} peak_mib={:.1}",
+        failed.load(Ordering::Relaxed),
+        peak_mib()
+    );
     manager.shutdown().await
 }
 
@@ -145,7 +156,10 @@ async fn latency(servers: &str, topic: &str, group: &str, n: usize, rate: u32, s
     let mut sends = tokio::task::JoinSet::new();
     for i in 0..n {
         time::sleep_until(start + Duration::from_secs(i as u64) / rate).await;
-        let message = Message::new(topic).property("r", run.clone()).property("t", unix_ns().to_string()).body(body.clone());
+        let message = Message::new(topic)
+            .property("r", run.clone())
+            .property("t", unix_ns().to_string())
+            .body(body.clone());
         let producer = producer.clone();
         sends.spawn(async move { producer.send(message).await });
         while sends.try_join_next().is_some() {}

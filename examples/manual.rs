@@ -6,7 +6,9 @@
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{ConsumeFrom, ConsumerConfig};
 use rocketmq::embedded::Server;
-use rocketmq::{ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, Message, Producer, PushConsumer, Result};
+use rocketmq::{
+    ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, Message, Producer, PushConsumer, Result,
+};
 use tokio::sync::mpsc;
 
 #[tokio::main]
@@ -40,7 +42,9 @@ async fn main() -> Result<()> {
     manager.start().await?;
 
     for number in 1..=10 {
-        let sent = producer.send(Message::new("testTopic").key(number.to_string()).body(format!("hello number {number}"))).await?;
+        let sent = producer
+            .send(Message::new("testTopic").key(number.to_string()).body(format!("hello number {number}")))
+            .await?;
         println!("sent {} to {}", sent.message_id, sent.queue);
     }
     for _ in 1..=10 {

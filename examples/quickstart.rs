@@ -27,7 +27,9 @@ async fn main() -> Result<()> {
             _ = tokio::signal::ctrl_c() => break,
             _ = pace.tick() => {}
         }
-        producer.send(Message::new("testTopic").tag("greeting").body(format!("hello number {number}"))).await?;
+        producer
+            .send(Message::new("testTopic").tag("greeting").body(format!("hello number {number}")))
+            .await?;
     }
     app.shutdown().await
 }

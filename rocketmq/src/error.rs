@@ -28,7 +28,7 @@ pub enum Error {
         /// The group.
         group: String,
         /// The two, and what to do about them.
-        conflict: Conflict,
+        conflict: Box<Conflict>,
     },
     /// A consumer cannot be made or started.
     Consumer {
@@ -77,7 +77,9 @@ impl Error {
 
     /// The causes of `error`, one after the other.
     pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-        let causes: Vec<_> = std::iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string).collect();
+        let causes: Vec<_> = std::iter::successors(error.source(), |cause| (*cause).source())
+            .map(ToString::to_string)
+            .collect();
         causes.join(": ")
     }
 }
@@ -88,8 +90,12 @@ impl fmt::Display for Error {
             Self::Config(errors) => errors.fmt(f),
             Self::State(error) => error.fmt(f),
             Self::Conflict { group, conflict } => write!(f, "group {group}: {conflict}"),
-            Self::Consumer { group, reason } => write!(f, "the consumer of group {group} cannot run: {reason}"),
-            Self::Producer { group, reason } => write!(f, "the producer of group {group} cannot run: {reason}"),
+            Self::Consumer { group, reason } => {
+                write!(f, "the consumer of group {group} cannot run: {reason}")
+            }
+            Self::Producer { group, reason } => {
+                write!(f, "the producer of group {group} cannot run: {reason}")
+            }
             Self::Abandoned { group, handlers } => write!(
                 f,
                 "{handlers} handlers of group {group} did not finish within `shutdown_timeout`; their messages will be delivered again"

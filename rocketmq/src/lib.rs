@@ -21,9 +21,9 @@ pub use config::Config;
 pub use consumer::{Conflict, PushConsumer, PushConsumerBuilder};
 pub use error::{Error, Result};
 pub use listener::{
-    BadPayload, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult, DelayLevel,
-    DelayLevelError, Delivery, ExpressionType, Filter, FilterError, FromMessage, IntoConsumeResult, Json, Next,
-    Outcome, Shape, State, StateKey,
+    BadPayload, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult,
+    DelayLevel, DelayLevelError, Delivery, ExpressionType, Filter, FilterError, FromMessage,
+    IntoConsumeResult, Json, Next, Outcome, Shape, State, StateKey,
 };
 pub use message::{Message, MessageExt, MessageQueue};
 pub use producer::{Producer, ProducerBuilder, SendError, SendResult, SendStatus};

@@ -92,9 +92,15 @@ impl MqClientManager {
         let key = (self.servers_of(consumer.cluster()), consumer.group().to_owned());
         let mut registered = self.registered();
         // One that was shut down makes room for its successor.
-        let taken = registered.consumers.get(&key).is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
+        let taken = registered
+            .consumers
+            .get(&key)
+            .is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
         if taken {
-            return Err(Error::consumer(consumer.group(), "the manager has a consumer of this group already; one is enough, and shares the work among all of its listeners"));
+            return Err(Error::consumer(
+                consumer.group(),
+                "the manager has a consumer of this group already; one is enough, and shares the work among all of its listeners",
+            ));
         }
         consumer.settle(self.inner.home.clone())?;
         registered.consumers.insert(key, consumer.clone());
@@ -109,9 +115,15 @@ impl MqClientManager {
     pub fn register_producer(&self, producer: &Producer) -> Result<()> {
         let key = (self.servers_of(producer.cluster()), producer.group().to_owned());
         let mut registered = self.registered();
-        let taken = registered.producers.get(&key).is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
+        let taken = registered
+            .producers
+            .get(&key)
+            .is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
         if taken {
-            return Err(Error::producer(producer.group(), "the manager has a producer of this group already; clone that one"));
+            return Err(Error::producer(
+                producer.group(),
+                "the manager has a producer of this group already; clone that one",
+            ));
         }
         producer.settle(self.inner.home.clone())?;
         registered.producers.insert(key, producer.clone());

@@ -68,7 +68,13 @@ impl AppBuilder {
     /// became of them.
     ///
     /// Strings may hold `${name}` and `${name:default}`, as in the attribute.
-    pub fn listener<F, Fut>(mut self, group: impl Into<String>, topic: impl Into<String>, filter: impl Into<Filter>, function: F) -> Self
+    pub fn listener<F, Fut>(
+        mut self,
+        group: impl Into<String>,
+        topic: impl Into<String>,
+        filter: impl Into<Filter>,
+        function: F,
+    ) -> Self
     where
         F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: IntoConsumeResult> + Send + 'static,
@@ -126,7 +132,8 @@ impl AppBuilder {
             if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
                 state.insert(producer.clone());
             }
-            let listeners = Listeners { by_hand, linked: !without_linked, state: Some(Arc::new(state)), arounds };
+            let listeners =
+                Listeners { by_hand, linked: !without_linked, state: Some(Arc::new(state)), arounds };
             Plan::make(loaded, listeners, needs_listeners)
         };
         super::start(&mut loaded, plan).await
@@ -135,6 +142,9 @@ impl AppBuilder {
 
 impl fmt::Debug for AppBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppBuilder").field("state", &self.state).field("arounds", &self.arounds.len()).finish_non_exhaustive()
+        f.debug_struct("AppBuilder")
+            .field("state", &self.state)
+            .field("arounds", &self.arounds.len())
+            .finish_non_exhaustive()
     }
 }

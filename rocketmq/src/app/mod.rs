@@ -106,12 +106,16 @@ impl App {
     }
 
     fn consumers_of<'a>(&'a self, group: &'a str) -> Result<impl Iterator<Item = &'a PushConsumer>> {
-        let consumers = || self.consumers.iter().filter(move |(name, _)| name == group).map(|(_, consumer)| consumer);
+        let consumers =
+            || self.consumers.iter().filter(move |(name, _)| name == group).map(|(_, consumer)| consumer);
         match consumers().next() {
             Some(_) => Ok(consumers()),
             None => {
                 let known: Vec<_> = self.consumers.iter().map(|(name, _)| name.as_str()).collect();
-                Err(Error::consumer(group, format_args!("there is no such group; there are: {}", known.join(", "))))
+                Err(Error::consumer(
+                    group,
+                    format_args!("there is no such group; there are: {}", known.join(", ")),
+                ))
             }
         }
     }
@@ -124,7 +128,10 @@ impl App {
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.producers.get(name).cloned().ok_or_else(|| {
             let known: Vec<_> = self.producers.keys().map(String::as_str).collect();
-            Error::producer(name, format_args!("there is no such key under `producers:`; there are: {}", known.join(", ")))
+            Error::producer(
+                name,
+                format_args!("there is no such key under `producers:`; there are: {}", known.join(", ")),
+            )
         })
     }
 
@@ -133,7 +140,9 @@ impl App {
         let groups: BTreeMap<_, _> = self
             .consumers
             .iter()
-            .map(|(name, consumer)| (name.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() }))
+            .map(|(name, consumer)| {
+                (name.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() })
+            })
             .collect();
         Health { ready: groups.values().all(|group| group.ready), groups }
     }
@@ -173,7 +182,10 @@ impl fmt::Debug for App {
 }
 
 /// Makes what was planned, and starts it.
-async fn start(loaded: &mut LoadedConfig, plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>) -> Result<App> {
+async fn start(
+    loaded: &mut LoadedConfig,
+    plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>,
+) -> Result<App> {
     let producers = plan::producers(&loaded.config)?;
     let plan = plan(loaded, &producers)?;
     let mut app = App {
@@ -195,10 +207,16 @@ async fn start(loaded: &mut LoadedConfig, plan: impl FnOnce(&LoadedConfig, &BTre
 }
 
 impl App {
-    async fn start_all(&mut self, loaded: &mut LoadedConfig, producers: BTreeMap<String, Producer>, plan: Plan) -> Result<()> {
+    async fn start_all(
+        &mut self,
+        loaded: &mut LoadedConfig,
+        producers: BTreeMap<String, Producer>,
+        plan: Plan,
+    ) -> Result<()> {
         for (name, producer) in producers {
             let cluster = loaded.config.producers.get(&name).and_then(|config| config.cluster.clone());
-            let manager = self.manager(loaded, cluster.as_deref().unwrap_or(crate::config::DEFAULT_CLUSTER)).await?;
+            let manager =
+                self.manager(loaded, cluster.as_deref().unwrap_or(crate::config::DEFAULT_CLUSTER)).await?;
             manager.register_producer(&producer)?;
             self.producers.insert(name, producer);
         }
@@ -222,7 +240,11 @@ impl App {
         if let Some(manager) = self.managers.get(name) {
             return Ok(manager.clone());
         }
-        let cluster = loaded.config.cluster(name).cloned().ok_or_else(|| Error::other(format!("there is no cluster {name}")))?;
+        let cluster = loaded
+            .config
+            .cluster(name)
+            .cloned()
+            .ok_or_else(|| Error::other(format!("there is no cluster {name}")))?;
         let cluster = self.with_addresses(cluster).await?;
         info!(cluster = name, name_servers = %cluster.name_servers, "cluster");
         let manager = MqClientManager::new(cluster);
@@ -232,13 +254,19 @@ impl App {
 
     /// Puts the address of an embedded server, which is started, in the place of the word.
     #[cfg(feature = "embedded")]
-    async fn with_addresses(&mut self, mut cluster: crate::config::ClusterConfig) -> Result<crate::config::ClusterConfig> {
+    async fn with_addresses(
+        &mut self,
+        mut cluster: crate::config::ClusterConfig,
+    ) -> Result<crate::config::ClusterConfig> {
         use crate::config::NameServers;
 
         if cluster.name_servers == NameServers::Embedded {
             let server = crate::embedded::Server::builder().start().await.map_err(Error::other)?;
             cluster.name_servers = NameServers::Addresses(vec![server.name_server()]);
-            info!(name_server = server.name_server(), "an embedded server is used: messages live in this process only");
+            info!(
+                name_server = server.name_server(),
+                "an embedded server is used: messages live in this process only"
+            );
             self.servers.push(server);
         }
         Ok(cluster)
@@ -246,9 +274,14 @@ impl App {
 
     #[cfg(not(feature = "embedded"))]
     #[expect(clippy::unused_async, reason = "it is async where there is a server to start")]
-    async fn with_addresses(&mut self, cluster: crate::config::ClusterConfig) -> Result<crate::config::ClusterConfig> {
+    async fn with_addresses(
+        &mut self,
+        cluster: crate::config::ClusterConfig,
+    ) -> Result<crate::config::ClusterConfig> {
         if cluster.name_servers == crate::config::NameServers::Embedded {
-            return Err(Error::other("`name_servers: embedded` needs the feature `embedded` of the crate `rocketmq`"));
+            return Err(Error::other(
+                "`name_servers: embedded` needs the feature `embedded` of the crate `rocketmq`",
+            ));
         }
         Ok(cluster)
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, Problem, check_group, check_topic};
+use crate::config::{
+    Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, Problem, check_group, check_topic,
+};
 use crate::consumer::{PushConsumer, Subscription, conflicts};
 use crate::error::Result;
 use crate::listener::{Around, Filter, Handler, ListenerDef, StateMap, listeners};
@@ -89,7 +91,12 @@ impl Plan {
     }
 }
 
-fn make(loaded: &LoadedConfig, listeners: Listeners, needs_listeners: bool, problems: &mut ConfigErrors) -> Plan {
+fn make(
+    loaded: &LoadedConfig,
+    listeners: Listeners,
+    needs_listeners: bool,
+    problems: &mut ConfigErrors,
+) -> Plan {
     not_yet(loaded, problems);
     let declared = declared(loaded, listeners, problems);
     if declared.is_empty() && needs_listeners && problems.is_empty() {
@@ -162,8 +169,10 @@ fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigEr
             if let Some(state) = &state {
                 for missing in definition.missing_state(state) {
                     problems.push(
-                        Problem::new(format!("{definition} takes State<{missing}>, but there is no such state"))
-                            .detail("give it to the builder: App::builder().state(value)"),
+                        Problem::new(format!(
+                            "{definition} takes State<{missing}>, but there is no such state"
+                        ))
+                        .detail("give it to the builder: App::builder().state(value)"),
                     );
                 }
             }
@@ -176,16 +185,28 @@ fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigEr
         let mut text = |text: &str| resolved(loaded, text, &place, problems);
         let (Some(group), Some(topic)) = (text(&group), text(&topic)) else { continue };
         let subscription = Subscription { topic: topic.into(), filter, handler, place };
-        let one = Declared { cluster: DEFAULT_CLUSTER.to_owned(), group, orderly: false, broadcast: false, subscription };
+        let one = Declared {
+            cluster: DEFAULT_CLUSTER.to_owned(),
+            group,
+            orderly: false,
+            broadcast: false,
+            subscription,
+        };
         declared.extend(checked(loaded, one, problems));
     }
     declared
 }
 
-fn resolve(loaded: &LoadedConfig, definition: &ListenerDef, handler: Handler, problems: &mut ConfigErrors) -> Option<Declared> {
+fn resolve(
+    loaded: &LoadedConfig,
+    definition: &ListenerDef,
+    handler: Handler,
+    problems: &mut ConfigErrors,
+) -> Option<Declared> {
     let place = definition.to_string();
     let mut text = |text: &str| resolved(loaded, text, &place, problems);
-    let (group, topic, cluster) = (text(definition.group), text(definition.topic), text(definition.cluster.unwrap_or(DEFAULT_CLUSTER)));
+    let (group, topic, cluster) =
+        (text(definition.group), text(definition.topic), text(definition.cluster.unwrap_or(DEFAULT_CLUSTER)));
     let filter = match definition.sql {
         Some(sql) => text(sql).map(Filter::sql),
         None => text(definition.tag.unwrap_or("*")).map(Filter::tag),
@@ -220,8 +241,12 @@ fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigError
         fail(Problem::new(error.to_string()));
     }
     if loaded.config.cluster(cluster).is_none() {
-        let known: Vec<_> = loaded.config.clusters.keys().map(String::as_str).chain([DEFAULT_CLUSTER]).collect();
-        fail(Problem::new(format!("there is no cluster `{cluster}`")).detail(format!("under `clusters:` there are: {}", known.join(", "))));
+        let known: Vec<_> =
+            loaded.config.clusters.keys().map(String::as_str).chain([DEFAULT_CLUSTER]).collect();
+        fail(
+            Problem::new(format!("there is no cluster `{cluster}`"))
+                .detail(format!("under `clusters:` there are: {}", known.join(", "))),
+        );
     }
     for (is_set, word) in [(*orderly, "orderly"), (*broadcast, "broadcast")] {
         if is_set {
@@ -242,10 +267,14 @@ fn check_groups(loaded: &LoadedConfig, declared: &[Declared], problems: &mut Con
                 .detail(format!("add `{}: {{}}` there, or use one of: {}", one.group, known.join(", "))),
         );
     }
-    let idle = groups.iter().filter(|(name, group)| group.enabled && !declared.iter().any(|one| one.group == **name));
+    let idle = groups
+        .iter()
+        .filter(|(name, group)| group.enabled && !declared.iter().any(|one| one.group == **name));
     for (name, _) in idle {
-        let problem = Problem::new(format!("group {name} is listed but no listener of it is in this program"))
-            .detail("if it lives in another crate, add `use that_crate as _;` to main.rs, or set enabled: false");
+        let problem = Problem::new(format!(
+            "group {name} is listed but no listener of it is in this program"
+        ))
+        .detail("if it lives in another crate, add `use that_crate as _;` to main.rs, or set enabled: false");
         problems.push(match loaded.place_of(&format!("groups.{name}")) {
             Some(place) => problem.at(place),
             None => problem,
@@ -284,11 +313,20 @@ impl PlannedGroup {
             .map(|Subscription { topic, filter, place, .. }| format!("{topic}[{filter}] → {place}"))
             .collect();
         let (group, cluster, concurrency) = (&self.name, &self.cluster, self.config.concurrency);
-        info!(group, cluster, concurrency, "{group}  clustering concurrent ×{concurrency}  {}", listeners.join(", "));
+        info!(
+            group,
+            cluster,
+            concurrency,
+            "{group}  clustering concurrent ×{concurrency}  {}",
+            listeners.join(", ")
+        );
     }
 
     pub(super) fn into_consumer(self) -> Result<PushConsumer> {
         let builder = PushConsumer::builder(self.name).config(self.config);
-        self.subscriptions.into_iter().fold(builder, |builder, subscription| builder.subscription(subscription)).create()
+        self.subscriptions
+            .into_iter()
+            .fold(builder, |builder, subscription| builder.subscription(subscription))
+            .create()
     }
 }

@@ -9,8 +9,9 @@ use super::MqClient;
 use super::route::Access;
 use crate::message::MessageQueue;
 use crate::protocol::header::{
-    GetConsumerList, GetMaxOffset, GetMinOffset, Header, PullMessage, PullMessageResponse, QueryConsumerOffset, SearchOffset,
-    SendMessageBack, SendMessageResponse, SendMessageV2, UpdateConsumerOffset,
+    GetConsumerList, GetMaxOffset, GetMinOffset, Header, PullMessage, PullMessageResponse,
+    QueryConsumerOffset, Response, SearchOffset, SendMessageBack, SendMessageResponse, SendMessageV2,
+    UpdateConsumerOffset, WithBody,
 };
 use crate::protocol::{HeaderError, RemotingCommand, Request, RequestCode, ResponseCode};
 use crate::remoting::{Address, RequestError, refused};
@@ -46,7 +47,11 @@ pub(crate) struct SendAnswer {
 
 impl MqClient {
     /// Asks for messages; waits at most `pull_timeout`.
-    pub(crate) async fn pull(&self, address: &Address, request: &PullMessage) -> Result<PullAnswer, RequestError> {
+    pub(crate) async fn pull(
+        &self,
+        address: &Address,
+        request: &PullMessage,
+    ) -> Result<PullAnswer, RequestError> {
         let command = self.remoting.command(request, Bytes::new());
         let answer = self.remoting.invoke(address, command, self.config.pull_timeout).await?;
         let status = match answer.response_code() {
@@ -56,19 +61,31 @@ impl MqClient {
             ResponseCode::PULL_OFFSET_MOVED => PullStatus::OffsetIllegal,
             _ => return Err(refused(address, PullMessage::CODE, &answer)),
         };
-        let header = read_header(address, PullMessage::CODE, &answer)?;
-        Ok(PullAnswer { status, header, body: answer.body })
+        let WithBody { header, body } = WithBody::from_command(answer)
+            .map_err(|error| RequestError::bad_answer(address, PullMessage::CODE, &error))?;
+        Ok(PullAnswer { status, header, body })
     }
 
     /// How far `group` is in `queue`; `None` where nothing is stored.
-    pub(crate) async fn query_offset(&self, group: &Arc<str>, queue: &MessageQueue) -> Result<Option<i64>, RequestError> {
+    pub(crate) async fn query_offset(
+        &self,
+        group: &Arc<str>,
+        queue: &MessageQueue,
+    ) -> Result<Option<i64>, RequestError> {
         let request = QueryConsumerOffset {
             consumer_group: Arc::clone(group),
             topic: Arc::clone(&queue.topic),
             queue_id: queue.queue_id,
             set_zero_if_not_found: None,
         };
-        let address = self.find_broker(QueryConsumerOffset::CODE, &queue.topic, &queue.broker_name, Access::Read { broker_id: 0 }).await?;
+        let address = self
+            .find_broker(
+                QueryConsumerOffset::CODE,
+                &queue.topic,
+                &queue.broker_name,
+                Access::Read { broker_id: 0 },
+            )
+            .await?;
         match self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await {
             Ok(answer) => Ok(Some(answer.offset)),
             Err(error) if error.response_code() == Some(ResponseCode::QUERY_NOT_FOUND) => Ok(None),
@@ -77,14 +94,26 @@ impl MqClient {
     }
 
     /// Stores how far `group` is in `queue`, and waits until the broker says that it has.
-    pub(crate) async fn update_offset(&self, group: &Arc<str>, queue: &MessageQueue, commit_offset: i64) -> Result<(), RequestError> {
+    pub(crate) async fn update_offset(
+        &self,
+        group: &Arc<str>,
+        queue: &MessageQueue,
+        commit_offset: i64,
+    ) -> Result<(), RequestError> {
         let request = UpdateConsumerOffset {
             consumer_group: Arc::clone(group),
             topic: Arc::clone(&queue.topic),
             queue_id: queue.queue_id,
             commit_offset,
         };
-        let address = self.find_broker(UpdateConsumerOffset::CODE, &queue.topic, &queue.broker_name, Access::Read { broker_id: 0 }).await?;
+        let address = self
+            .find_broker(
+                UpdateConsumerOffset::CODE,
+                &queue.topic,
+                &queue.broker_name,
+                Access::Read { broker_id: 0 },
+            )
+            .await?;
         self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await
     }
 
@@ -101,35 +130,63 @@ impl MqClient {
     }
 
     /// The offset of the first message of `queue` that was stored at `timestamp_ms` or later.
-    pub(crate) async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, RequestError> {
-        let request = SearchOffset { topic: Arc::clone(&queue.topic), queue_id: queue.queue_id, timestamp: timestamp_ms };
+    pub(crate) async fn search_offset(
+        &self,
+        queue: &MessageQueue,
+        timestamp_ms: i64,
+    ) -> Result<i64, RequestError> {
+        let request = SearchOffset {
+            topic: Arc::clone(&queue.topic),
+            queue_id: queue.queue_id,
+            timestamp: timestamp_ms,
+        };
         self.ask_master(queue, &request).await.map(|answer| answer.offset)
     }
 
     /// The ids of all clients that have `group`, as a broker of `topic` knows them.
-    pub(crate) async fn consumer_ids(&self, group: &Arc<str>, topic: &str) -> Result<Vec<String>, RequestError> {
+    pub(crate) async fn consumer_ids(
+        &self,
+        group: &Arc<str>,
+        topic: &str,
+    ) -> Result<Vec<String>, RequestError> {
         let request = GetConsumerList { consumer_group: Arc::clone(group) };
         let address = self.any_broker_of(topic).ok_or_else(|| RequestError::NoAddress {
             code: GetConsumerList::CODE,
             reason: format!("no broker of topic {topic} is known"),
         })?;
-        let answer = self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await?;
+        let answer =
+            self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await?;
         Ok(answer.0.consumer_id_list)
     }
 
     /// Hands a message back to the broker that holds it, to be delivered again.
-    pub(crate) async fn send_back(&self, broker: &str, topic: &str, request: &SendMessageBack, limit: Duration) -> Result<(), RequestError> {
+    pub(crate) async fn send_back(
+        &self,
+        broker: &str,
+        topic: &str,
+        request: &SendMessageBack,
+        limit: Duration,
+    ) -> Result<(), RequestError> {
         let address = self.find_broker(SendMessageBack::CODE, topic, broker, Access::Write).await?;
         self.remoting.call(&address, request, Bytes::new(), limit).await
     }
 
     /// Stores a message at the master of `broker`.
-    pub(crate) async fn send(&self, broker: &str, request: &SendMessageV2, body: Bytes, limit: Duration) -> Result<SendAnswer, RequestError> {
+    pub(crate) async fn send(
+        &self,
+        broker: &str,
+        request: &SendMessageV2,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<SendAnswer, RequestError> {
         let address = self.find_broker(SendMessageV2::CODE, &request.topic, broker, Access::Write).await?;
         let command = self.remoting.command(request, body);
         let answer = self.remoting.invoke(&address, command, limit).await?;
         match answer.response_code() {
-            ResponseCode::SUCCESS | ResponseCode::FLUSH_DISK_TIMEOUT | ResponseCode::FLUSH_SLAVE_TIMEOUT | ResponseCode::SLAVE_NOT_AVAILABLE => {
+            ResponseCode::SUCCESS
+            | ResponseCode::FLUSH_DISK_TIMEOUT
+            | ResponseCode::FLUSH_SLAVE_TIMEOUT
+            | ResponseCode::SLAVE_NOT_AVAILABLE => {
                 let header = read_header(&address, SendMessageV2::CODE, &answer)?;
                 Ok(SendAnswer { code: answer.response_code(), header })
             }
@@ -137,12 +194,20 @@ impl MqClient {
         }
     }
 
-    async fn ask_master<R: Request>(&self, queue: &MessageQueue, request: &R) -> Result<R::Response, RequestError> {
+    async fn ask_master<R: Request>(
+        &self,
+        queue: &MessageQueue,
+        request: &R,
+    ) -> Result<R::Response, RequestError> {
         let address = self.find_broker(R::CODE, &queue.topic, &queue.broker_name, Access::Write).await?;
         self.remoting.call(&address, request, Bytes::new(), self.config.request_timeout).await
     }
 }
 
-fn read_header<H: Header>(address: &Address, code: RequestCode, answer: &RemotingCommand) -> Result<H, RequestError> {
+fn read_header<H: Header>(
+    address: &Address,
+    code: RequestCode,
+    answer: &RemotingCommand,
+) -> Result<H, RequestError> {
     H::read(&answer.ext_fields).map_err(|error: HeaderError| RequestError::bad_answer(address, code, &error))
 }

@@ -73,7 +73,10 @@ impl MqClient {
             heartbeat_fingerprint: 0,
             without_sub: false,
         };
-        let sent = self.remoting.call(address, &Heartbeat, json::write(&data).into(), self.config.request_timeout).await;
+        let sent = self
+            .remoting
+            .call(address, &Heartbeat, json::write(&data).into(), self.config.request_timeout)
+            .await;
         match sent {
             Ok(()) => true,
             Err(error) => {
@@ -98,7 +101,11 @@ impl MqClient {
     }
 
     /// Tells every broker that this client leaves a group. A broker that does not answer finds out by itself.
-    pub(super) async fn unregister(&self, producer_group: Option<&Arc<str>>, consumer_group: Option<&Arc<str>>) {
+    pub(super) async fn unregister(
+        &self,
+        producer_group: Option<&Arc<str>>,
+        consumer_group: Option<&Arc<str>>,
+    ) {
         let request = UnregisterClient {
             client_id: self.id.clone(),
             producer_group: producer_group.cloned(),
@@ -106,7 +113,8 @@ impl MqClient {
         };
         let mut calls = JoinSet::new();
         for (_, _, address) in self.brokers() {
-            let (remoting, request, limit) = (self.remoting.clone(), request.clone(), self.config.request_timeout);
+            let (remoting, request, limit) =
+                (self.remoting.clone(), request.clone(), self.config.request_timeout);
             calls.spawn(async move {
                 if let Err(error) = remoting.call(&address, &request, bytes::Bytes::new(), limit).await {
                     debug!(%address, %error, "the broker did not hear the goodbye, it will notice the end of the connection");

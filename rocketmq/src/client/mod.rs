@@ -24,13 +24,13 @@ use tokio::sync::Notify;
 use tokio::time;
 use tracing::debug;
 
+pub use crate::manager::MqClientManager;
 pub(crate) use calls::{PullAnswer, PullStatus, SendAnswer};
 pub(crate) use clients::Home;
-pub use crate::manager::MqClientManager;
 pub(crate) use route::Access;
 pub use routes::RouteError;
-pub use service_state::{ServiceState, StateError};
 pub(crate) use service_state::StateCell;
+pub use service_state::{ServiceState, StateError};
 
 use self::name_servers::NameServerList;
 use self::processor::Processor;
@@ -92,7 +92,11 @@ impl MqClient {
         let config = cluster.client.clone();
         let client = Arc::new_cyclic(|client| Self {
             id: id::client_id(config.instance.as_deref(), config.unit.as_deref()),
-            remoting: RemotingClient::new(settings(cluster), Arc::new(Processor::new(Weak::clone(client))), tasks.clone()),
+            remoting: RemotingClient::new(
+                settings(cluster),
+                Arc::new(Processor::new(Weak::clone(client))),
+                tasks.clone(),
+            ),
             name_servers: NameServerList::new(name_servers),
             routes: RouteTable::default(),
             members: Mutex::default(),
@@ -100,7 +104,9 @@ impl MqClient {
             config,
             tasks,
         });
-        client.spawn_periodic("routes", client.config.route_interval, |client| async move { client.update_routes().await });
+        client.spawn_periodic("routes", client.config.route_interval, |client| async move {
+            client.update_routes().await;
+        });
         client.spawn_heartbeats();
         client
     }
@@ -179,8 +185,12 @@ impl MqClient {
     }
 
     /// Runs `work` every `period` until the client stops. The task does not keep the client alive.
-    fn spawn_periodic<F>(self: &Arc<Self>, name: &'static str, period: Duration, work: impl Fn(Arc<Self>) -> F + Copy + Send + 'static)
-    where
+    fn spawn_periodic<F>(
+        self: &Arc<Self>,
+        name: &'static str,
+        period: Duration,
+        work: impl Fn(Arc<Self>) -> F + Copy + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send,
     {
         let client = Arc::downgrade(self);

@@ -29,7 +29,8 @@ impl NameServerList {
     /// All addresses, the one that answered last first.
     pub(super) fn candidates(&self) -> impl Iterator<Item = &Address> {
         let current = self.current.load(Ordering::Relaxed);
-        (0..self.addresses.len()).filter_map(move |step| self.addresses.get((current + step) % self.addresses.len()))
+        (0..self.addresses.len())
+            .filter_map(move |step| self.addresses.get((current + step) % self.addresses.len()))
     }
 
     /// Remembers who answered.

@@ -21,7 +21,9 @@ impl Processor {
 impl Inbound for Processor {
     /// A broker that has just been connected does not know this client's groups, and refuses their pulls until it does.
     fn connected(&self, address: &Address) {
-        let Some(client) = self.0.upgrade().filter(|client| !client.name_servers.contains(address)) else { return };
+        let Some(client) = self.0.upgrade().filter(|client| !client.name_servers.contains(address)) else {
+            return;
+        };
         let address = Address::clone(address);
         client.tasks().clone().spawn("heartbeat after connecting", async move {
             if client.heartbeat(&address).await {
@@ -33,15 +35,17 @@ impl Inbound for Processor {
     fn request(&self, address: &Address, command: RemotingCommand, answer: Answer) {
         let Some(client) = self.0.upgrade() else { return };
         match command.request_code() {
-            RequestCode::NOTIFY_CONSUMER_IDS_CHANGED => match NotifyConsumerIdsChanged::read(&command.ext_fields) {
-                Ok(NotifyConsumerIdsChanged { consumer_group }) => {
-                    debug!(group = consumer_group, %address, "the members of the group have changed");
-                    if let Some(consumer) = client.consumer(&consumer_group) {
-                        consumer.wake_rebalance();
+            RequestCode::NOTIFY_CONSUMER_IDS_CHANGED => {
+                match NotifyConsumerIdsChanged::read(&command.ext_fields) {
+                    Ok(NotifyConsumerIdsChanged { consumer_group }) => {
+                        debug!(group = consumer_group, %address, "the members of the group have changed");
+                        if let Some(consumer) = client.consumer(&consumer_group) {
+                            consumer.wake_rebalance();
+                        }
                     }
+                    Err(error) => warn!(%address, %error, "a notification could not be read"),
                 }
-                Err(error) => warn!(%address, %error, "a notification could not be read"),
-            },
+            }
             code => {
                 debug!(%address, %code, "the broker asked for something that this client does not do");
                 answer.unsupported(&command);

@@ -48,11 +48,15 @@ impl TopicRoute {
 fn publish_queues(topic: &Arc<str>, data: &TopicRouteData) -> Vec<MessageQueue> {
     if let Some(conf) = data.order_topic_conf.as_deref().filter(|conf| !conf.is_empty()) {
         let brokers = conf.split(';').filter_map(|broker| broker.split_once(':'));
-        return brokers.flat_map(|(name, queues)| queues_of(topic, name, queues.parse().unwrap_or_default())).collect();
+        return brokers
+            .flat_map(|(name, queues)| queues_of(topic, name, queues.parse().unwrap_or_default()))
+            .collect();
     }
     let has_master = |queue: &QueueData| {
         let mut brokers = data.broker_datas.iter();
-        brokers.any(|broker| broker.broker_name == queue.broker_name && broker.broker_addrs.contains_key(&MASTER))
+        brokers.any(|broker| {
+            broker.broker_name == queue.broker_name && broker.broker_addrs.contains_key(&MASTER)
+        })
     };
     let writable = data.queue_datas.iter().filter(|queue| queue.perm & perm::WRITE != 0 && has_master(queue));
     writable.flat_map(|queue| queues_of(topic, &queue.broker_name, queue.write_queue_nums)).collect()
@@ -99,7 +103,13 @@ mod tests {
     }
 
     fn queues(name: &str, queues: i32, perm: i32) -> QueueData {
-        QueueData { broker_name: name.into(), read_queue_nums: queues, write_queue_nums: queues, perm, topic_sys_flag: 0 }
+        QueueData {
+            broker_name: name.into(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm,
+            topic_sys_flag: 0,
+        }
     }
 
     fn names(queues: &[MessageQueue]) -> Vec<String> {
@@ -113,7 +123,12 @@ mod tests {
             TopicRouteData {
                 order_topic_conf: None,
                 queue_datas: vec![queues("b", 2, 6), queues("a", 1, 4), queues("c", 1, 6), queues("d", 1, 2)],
-                broker_datas: vec![broker("a", &[0]), broker("b", &[0, 1]), broker("c", &[1]), broker("d", &[0])],
+                broker_datas: vec![
+                    broker("a", &[0]),
+                    broker("b", &[0, 1]),
+                    broker("c", &[1]),
+                    broker("d", &[0]),
+                ],
             },
         );
         assert_eq!(names(&route.publish), ["b0", "b1", "d0"]);
@@ -129,8 +144,11 @@ mod tests {
     #[test]
     fn a_topic_to_be_created_has_no_more_queues_than_the_template() {
         for (wanted, expected) in [(4, 4), (16, 8)] {
-            let template =
-                TopicRouteData { queue_datas: vec![queues("a", 8, 7)], broker_datas: vec![broker("a", &[0])], ..TopicRouteData::default() };
+            let template = TopicRouteData {
+                queue_datas: vec![queues("a", 8, 7)],
+                broker_datas: vec![broker("a", &[0])],
+                ..TopicRouteData::default()
+            };
             assert_eq!(TopicRoute::from_template("t", template, wanted).publish.len(), expected);
         }
     }

@@ -18,8 +18,10 @@ use crate::remoting::{Address, RequestError};
 #[non_exhaustive]
 pub enum RouteError {
     /// A name server answered: no broker has such a topic.
-    #[error("the topic {topic} does not exist in this cluster: create it (`mqadmin updateTopic`), or allow brokers to \
-             create topics (`autoCreateTopicEnable=true`)")]
+    #[error(
+        "the topic {topic} does not exist in this cluster: create it (`mqadmin updateTopic`), or allow brokers to \
+             create topics (`autoCreateTopicEnable=true`)"
+    )]
     NoTopic {
         /// The topic.
         topic: String,
@@ -75,7 +77,11 @@ impl MqClient {
     /// The route of a topic to send to; of one that does not exist yet, that which brokers would create.
     ///
     /// Source: `behaviour.md` sections 1.3 and 2.3.
-    pub(crate) async fn publish_route(&self, topic: &str, default_queues: i32) -> Result<Arc<TopicRoute>, RouteError> {
+    pub(crate) async fn publish_route(
+        &self,
+        topic: &str,
+        default_queues: i32,
+    ) -> Result<Arc<TopicRoute>, RouteError> {
         match self.route(topic).await {
             Err(error @ RouteError::NoTopic { .. }) => {
                 let template = self.ask_route(AUTO_CREATE_TOPIC).await.map_err(|_| error)?;
@@ -98,7 +104,13 @@ impl MqClient {
     }
 
     /// The same, after asking for the topic's route once more if the broker is not known.
-    pub(crate) async fn find_broker(&self, code: RequestCode, topic: &str, name: &str, access: Access) -> Result<Address, RequestError> {
+    pub(crate) async fn find_broker(
+        &self,
+        code: RequestCode,
+        topic: &str,
+        name: &str,
+        access: Access,
+    ) -> Result<Address, RequestError> {
         if let Some(address) = self.broker_address(name, access) {
             return Ok(address);
         }
@@ -115,7 +127,11 @@ impl MqClient {
         let tables = self.routes.lock();
         let brokers = tables.topics.get(topic)?.brokers();
         let start = fastrand::usize(..brokers.len().max(1));
-        let addresses = || (0..brokers.len()).filter_map(|step| tables.brokers.get(brokers[(start + step) % brokers.len()].broker_name.as_str()));
+        let addresses = || {
+            (0..brokers.len()).filter_map(|step| {
+                tables.brokers.get(brokers[(start + step) % brokers.len()].broker_name.as_str())
+            })
+        };
         let master = addresses().find_map(|addresses| route::choose(addresses, Access::Write));
         master.or_else(|| addresses().find_map(|addresses| addresses.values().next())).cloned()
     }
@@ -152,10 +168,15 @@ impl MqClient {
             let tables = &mut *self.routes.lock();
             let mut named: HashMap<&str, BTreeSet<&str>> = HashMap::new();
             for broker in tables.topics.values().flat_map(|route| route.brokers()) {
-                named.entry(&broker.broker_name).or_default().extend(broker.broker_addrs.values().map(String::as_str));
+                named
+                    .entry(&broker.broker_name)
+                    .or_default()
+                    .extend(broker.broker_addrs.values().map(String::as_str));
             }
             tables.brokers.retain(|name, addresses| {
-                addresses.retain(|_, address| named.get(name.as_ref()).is_some_and(|known| known.contains(address.as_ref())));
+                addresses.retain(|_, address| {
+                    named.get(name.as_ref()).is_some_and(|known| known.contains(address.as_ref()))
+                });
                 !addresses.is_empty()
             });
         }
@@ -168,7 +189,8 @@ impl MqClient {
         let changed = {
             let tables = &mut *self.routes.lock();
             for broker in route.brokers() {
-                let addresses = broker.broker_addrs.iter().map(|(id, address)| (*id, address.as_str().into())).collect();
+                let addresses =
+                    broker.broker_addrs.iter().map(|(id, address)| (*id, address.as_str().into())).collect();
                 tables.brokers.insert(broker.broker_name.as_str().into(), addresses);
             }
             let old = tables.topics.insert(topic.into(), Arc::clone(&route));
@@ -209,6 +231,9 @@ impl MqClient {
             code: RequestCode::GET_ROUTEINFO_BY_TOPIC,
             reason: "there is no name server in the list".to_owned(),
         });
-        Err(RouteError::NoNameServer { addresses: self.name_servers.candidates().map(ToString::to_string).collect(), source })
+        Err(RouteError::NoNameServer {
+            addresses: self.name_servers.candidates().map(ToString::to_string).collect(),
+            source,
+        })
     }
 }

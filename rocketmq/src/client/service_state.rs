@@ -63,7 +63,13 @@ impl StateCell {
     }
 
     /// Goes from `from` to `to`, or says why not.
-    pub(crate) fn change(&self, from: ServiceState, to: ServiceState, what: impl fmt::Display, action: &'static str) -> Result<(), StateError> {
+    pub(crate) fn change(
+        &self,
+        from: ServiceState,
+        to: ServiceState,
+        what: impl fmt::Display,
+        action: &'static str,
+    ) -> Result<(), StateError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *state != from {
             return Err(StateError { what: what.to_string(), action, state: *state });
@@ -73,7 +79,12 @@ impl StateCell {
     }
 
     /// Complains unless the state is `expected`.
-    pub(crate) fn expect(&self, expected: ServiceState, what: impl fmt::Display, action: &'static str) -> Result<(), StateError> {
+    pub(crate) fn expect(
+        &self,
+        expected: ServiceState,
+        what: impl fmt::Display,
+        action: &'static str,
+    ) -> Result<(), StateError> {
         self.change(expected, expected, what, action)
     }
 }

@@ -7,7 +7,12 @@ use crate::message::MessageQueue;
 
 /// The queues of the member `own` among `members`, both lists sorted; `None` where this client cannot share them
 /// so. Nothing while brokers do not list the member yet.
-pub(crate) fn allocate(strategy: Allocate, queues: &[MessageQueue], members: &[String], own: &str) -> Option<Vec<MessageQueue>> {
+pub(crate) fn allocate(
+    strategy: Allocate,
+    queues: &[MessageQueue],
+    members: &[String],
+    own: &str,
+) -> Option<Vec<MessageQueue>> {
     let Some(index) = members.iter().position(|member| member == own) else { return Some(Vec::new()) };
     match strategy {
         Allocate::Averagely => Some(averagely(queues, members.len(), index).to_vec()),
@@ -31,7 +36,9 @@ mod tests {
     fn shares(strategy: Allocate, queues: i32, members: usize) -> Vec<Vec<i32>> {
         let queues: Vec<_> = (0..queues).map(|id| MessageQueue::new("t", "b", id)).collect();
         let members: Vec<_> = (0..members).map(|member| format!("m{member}")).collect();
-        let share = |own: &String| allocate(strategy, &queues, &members, own).unwrap().iter().map(|queue| queue.queue_id).collect();
+        let share = |own: &String| {
+            allocate(strategy, &queues, &members, own).unwrap().iter().map(|queue| queue.queue_id).collect()
+        };
         members.iter().map(share).collect()
     }
 

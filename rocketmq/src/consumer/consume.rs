@@ -77,9 +77,8 @@ impl Attempt {
             return self.run_apart(future, permit);
         }
         let start = Instant::now();
-        let first_look = poll_fn(|context| {
-            Poll::Ready(catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))))
-        });
+        let first_look =
+            poll_fn(|context| Poll::Ready(catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))));
         match first_look.await {
             Ok(Poll::Ready(Outcome::Done(ConsumeResult::Success))) => {
                 self.finish_all();
@@ -141,7 +140,8 @@ impl Attempt {
                     for (at, message) in messages.iter().enumerate() {
                         if at != index {
                             rest.push(message.clone());
-                        } else if level.is_none() || self.give_back(message, level.unwrap_or_default()).await {
+                        } else if level.is_none() || self.give_back(message, level.unwrap_or_default()).await
+                        {
                             self.queue.finish(message.queue_offset());
                         } else {
                             rest.push(message.clone());
@@ -173,7 +173,8 @@ impl Attempt {
             }
             let delivery = self.delivery.clone();
             let handler = self.handler.clone();
-            ending = watch(async move { handler.call(delivery).await }, self.shared.config.consume_timeout).await;
+            ending =
+                watch(async move { handler.call(delivery).await }, self.shared.config.consume_timeout).await;
         }
     }
 
@@ -185,11 +186,14 @@ impl Attempt {
 
     fn report(&self, ending: &Ending, verdict: Verdict) {
         let (group, message) = (&self.shared.group, self.delivery.message());
-        let (listener, topic, queue, offset) = (self.handler.name(), message.topic(), &self.queue.queue, message.queue_offset());
+        let (listener, topic, queue, offset) =
+            (self.handler.name(), message.topic(), &self.queue.queue, message.queue_offset());
         let (message_id, attempt) = (message.message_id(), message.reconsume_times() + 1);
         let what = match verdict {
             Verdict::Done => return,
-            Verdict::Back { level: DEAD_LETTER, .. } | Verdict::Refuse { level: Some(DEAD_LETTER), .. } => "it goes to the dead letter queue",
+            Verdict::Back { level: DEAD_LETTER, .. } | Verdict::Refuse { level: Some(DEAD_LETTER), .. } => {
+                "it goes to the dead letter queue"
+            }
             Verdict::Refuse { level: None, .. } => "it is skipped, as `on_bad_payload` says",
             Verdict::Back { .. } | Verdict::Refuse { .. } => "it will be delivered again",
         };
@@ -198,7 +202,12 @@ impl Attempt {
                 warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a handler failed: {what}");
             }
             Ending::Outcome(Outcome::BadPayload(error)) => {
-                let message_id = self.delivery.messages().get(error.index()).map(MessageExt::message_id).unwrap_or(message_id);
+                let message_id = self
+                    .delivery
+                    .messages()
+                    .get(error.index())
+                    .map(MessageExt::message_id)
+                    .unwrap_or(message_id);
                 warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a message cannot be decoded: {what}");
             }
             Ending::Outcome(Outcome::Done(result)) => {
@@ -323,9 +332,11 @@ mod tests {
 
     #[test]
     fn a_bad_payload_concerns_one_message_only() {
-        for (word, level) in
-            [(config::BadPayload::DeadLetter, Some(-1)), (config::BadPayload::Retry, Some(0)), (config::BadPayload::Skip, None)]
-        {
+        for (word, level) in [
+            (config::BadPayload::DeadLetter, Some(-1)),
+            (config::BadPayload::Retry, Some(0)),
+            (config::BadPayload::Skip, None),
+        ] {
             let mut config = ConsumerConfig::default();
             config.on_bad_payload = word;
             let ending = Ending::Outcome(Outcome::BadPayload(BadPayload::new("no").at(1)));

@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use builder::PushConsumerBuilder;
-pub(crate) use subscription::{Subscription, conflicts};
 pub use subscription::Conflict;
+pub(crate) use subscription::{Subscription, conflicts};
 
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
@@ -105,9 +105,22 @@ impl PushConsumer {
         PushConsumerBuilder::new(group.into())
     }
 
-    fn new(group: String, config: ConsumerConfig, cluster: Option<ClusterConfig>, subscriptions: Vec<Subscription>) -> Self {
+    fn new(
+        group: String,
+        config: ConsumerConfig,
+        cluster: Option<ClusterConfig>,
+        subscriptions: Vec<Subscription>,
+    ) -> Self {
         let wishes = Mutex::new(Wishes { subscriptions, ..Wishes::default() });
-        let inner = Inner { group, config, cluster, state: StateCell::default(), wishes, home: OnceLock::new(), running: OnceLock::new() };
+        let inner = Inner {
+            group,
+            config,
+            cluster,
+            state: StateCell::default(),
+            wishes,
+            home: OnceLock::new(),
+            running: OnceLock::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -148,7 +161,8 @@ impl PushConsumer {
         Fut: Future<Output: IntoConsumeResult> + Send + 'static,
     {
         self.inner.state.expect(ServiceState::CreateJust, self, "register a listener")?;
-        self.wishes().listener = Some(Handler::from_fn(format!("the listener of {}", self.group()), listener));
+        self.wishes().listener =
+            Some(Handler::from_fn(format!("the listener of {}", self.group()), listener));
         Ok(())
     }
 
@@ -174,7 +188,11 @@ impl PushConsumer {
     /// `startup_timeout` (unless `startup: wait`), or the consumer is not registered or was started before.
     pub async fn start(&self) -> Result<()> {
         self.inner.state.change(ServiceState::CreateJust, ServiceState::StartFailed, self, "start")?;
-        let home = self.inner.home.get().ok_or_else(|| Error::consumer(self.group(), "it is not registered at a manager"))?;
+        let home = self
+            .inner
+            .home
+            .get()
+            .ok_or_else(|| Error::consumer(self.group(), "it is not registered at a manager"))?;
         let cluster = self.inner.cluster.as_ref().unwrap_or(&home.cluster);
         self.check()?;
         let client = home.clients.acquire(cluster)?;
@@ -199,7 +217,9 @@ impl PushConsumer {
         let mut wishes = self.wishes();
         if !wishes.plain.is_empty() {
             let Some(listener) = wishes.listener.clone() else {
-                return fail("it has subscriptions, but no listener: call `register_message_listener`".to_owned());
+                return fail(
+                    "it has subscriptions, but no listener: call `register_message_listener`".to_owned(),
+                );
             };
             let place = listener.name().to_owned();
             let plain: Vec<_> = wishes.plain.drain(..).collect();
@@ -214,7 +234,7 @@ impl PushConsumer {
             return fail("it subscribes to nothing: call `subscribe`".to_owned());
         }
         if let Some(conflict) = conflicts(&wishes.subscriptions).into_iter().next() {
-            return Err(Error::Conflict { group: self.group().to_owned(), conflict });
+            return Err(Error::Conflict { group: self.group().to_owned(), conflict: Box::new(conflict) });
         }
         if let Some(missing) = not_yet(&self.inner.config, &wishes.subscriptions) {
             return fail(missing);
@@ -313,19 +333,27 @@ impl std::fmt::Display for PushConsumer {
 
 impl std::fmt::Debug for PushConsumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PushConsumer").field("group", &self.group()).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("PushConsumer")
+            .field("group", &self.group())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 
 /// What can be asked for and is not there yet: better an error at start than a setting without effect.
 fn not_yet(config: &ConsumerConfig, subscriptions: &[Subscription]) -> Option<String> {
     if !matches!(config.allocate, Allocate::Averagely | Allocate::Circle) {
-        return Some(format!("`allocate: {:?}` is not supported yet; `averagely` and `circle` are", config.allocate));
+        return Some(format!(
+            "`allocate: {:?}` is not supported yet; `averagely` and `circle` are",
+            config.allocate
+        ));
     }
     if config.rebalance != crate::config::Rebalance::Client {
         return Some("`rebalance: broker` is not supported yet; `client` is".to_owned());
     }
-    let sql = subscriptions.iter().find(|subscription| subscription.filter.expression_type() == ExpressionType::Sql92)?;
+    let sql = subscriptions
+        .iter()
+        .find(|subscription| subscription.filter.expression_type() == ExpressionType::Sql92)?;
     Some(format!("{}: `sql` is not supported yet; use `tag`", sql.place))
 }
 
@@ -340,7 +368,8 @@ impl Shared {
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
         let every = self.client.config().offset_interval;
         self.spawn_periodic("offsets", every, |shared| async move { shared.persist_all().await });
-        let every = (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
+        let every =
+            (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
         self.spawn_periodic("clean expired", every, |shared| async move { shared.clean_expired().await });
         Ok(())
     }
@@ -362,7 +391,11 @@ impl Shared {
                             let give_up = (config.startup == Startup::Fail).then_some(config.startup_timeout);
                             warn!(group = %self.group, %error, cause = %Error::chain(&error), ?give_up, "the start waits for a name server");
                         }
-                        time::sleep((config.startup_timeout / 20).clamp(Duration::from_millis(10), Duration::from_secs(1))).await;
+                        time::sleep(
+                            (config.startup_timeout / 20)
+                                .clamp(Duration::from_millis(10), Duration::from_secs(1)),
+                        )
+                        .await;
                     }
                     Ok(_) => break,
                     Err(error) => {
@@ -402,8 +435,12 @@ impl Shared {
         }
     }
 
-    fn spawn_periodic<F>(self: &Arc<Self>, name: &'static str, period: Duration, work: impl Fn(Arc<Self>) -> F + Copy + Send + 'static)
-    where
+    fn spawn_periodic<F>(
+        self: &Arc<Self>,
+        name: &'static str,
+        period: Duration,
+        work: impl Fn(Arc<Self>) -> F + Copy + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send,
     {
         let shared = Arc::clone(self);

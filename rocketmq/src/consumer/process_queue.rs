@@ -30,8 +30,14 @@ struct Slot {
 
 #[derive(Debug)]
 enum Progress {
-    Waiting { message: MessageExt, listener: usize },
-    Started { message: MessageExt, since: Instant },
+    Waiting {
+        message: MessageExt,
+        listener: usize,
+    },
+    Started {
+        message: MessageExt,
+        since: Instant,
+    },
     /// A record that is no message; it is not done before the broker has taken it back.
     Unreadable,
     Done,
@@ -105,8 +111,14 @@ impl ProcessQueue {
                 Some(_) => {}
                 None => most = batch(listener).max(1),
             }
-            let Progress::Waiting { message, .. } = std::mem::replace(&mut slot.progress, Progress::Done) else { continue };
-            taken.get_or_insert_with(|| Taken { listener, messages: Vec::with_capacity(1) }).messages.push(message.clone());
+            let Progress::Waiting { message, .. } = std::mem::replace(&mut slot.progress, Progress::Done)
+            else {
+                continue;
+            };
+            taken
+                .get_or_insert_with(|| Taken { listener, messages: Vec::with_capacity(1) })
+                .messages
+                .push(message.clone());
             slot.progress = Progress::Started { message, since: now };
             if taken.as_ref().is_some_and(|taken| taken.messages.len() == most) {
                 break;
@@ -116,7 +128,11 @@ impl ProcessQueue {
     }
 
     fn skip_started(&mut self) {
-        while self.slots.get(self.cursor).is_some_and(|slot| !matches!(slot.progress, Progress::Waiting { .. })) {
+        while self
+            .slots
+            .get(self.cursor)
+            .is_some_and(|slot| !matches!(slot.progress, Progress::Waiting { .. }))
+        {
             self.cursor += 1;
         }
     }
@@ -126,7 +142,9 @@ impl ProcessQueue {
         let Some(at) = self.find(offset) else { return false };
         match std::mem::replace(&mut self.slots[at].progress, Progress::Done) {
             Progress::Done => return false,
-            Progress::Waiting { message, .. } | Progress::Started { message, .. } => self.bytes -= message.body_len(),
+            Progress::Waiting { message, .. } | Progress::Started { message, .. } => {
+                self.bytes -= message.body_len();
+            }
             Progress::Unreadable => {}
         }
         self.held -= 1;
@@ -182,8 +200,8 @@ impl ProcessQueue {
         expired.map(|(message, _)| message.clone()).collect()
     }
 
-    /// Messages that are not done.
-    pub(crate) fn held(&self) -> usize {
+    #[cfg(test)]
+    fn held(&self) -> usize {
         self.held
     }
 }

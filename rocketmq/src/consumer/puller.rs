@@ -270,7 +270,9 @@ impl Puller {
 
     fn bury(&self, offset: i64, commit_log_offset: i64) {
         let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
-        self.shared.handlers.spawn("dead letter", async move { shared.bury(&queue, offset, commit_log_offset).await });
+        self.shared
+            .handlers
+            .spawn("dead letter", async move { shared.bury(&queue, offset, commit_log_offset).await });
     }
 
     fn pull_failed(&mut self, error: &RequestError) {

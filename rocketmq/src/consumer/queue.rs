@@ -96,7 +96,8 @@ impl OwnedQueue {
 
     /// Stores the group's offset at the broker, if it has moved since.
     pub(crate) async fn persist(&self, client: &MqClient, group: &Arc<str>) -> Result<(), RequestError> {
-        let Some(offset) = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed)) else {
+        let Some(offset) = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed))
+        else {
             return Ok(());
         };
         client.update_offset(group, &self.queue, offset).await?;

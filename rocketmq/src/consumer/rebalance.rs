@@ -130,7 +130,8 @@ impl Shared {
         let wanted: BTreeSet<&MessageQueue> = queues.iter().collect();
         let mut changed = false;
         for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == *topic) {
-            let is_stuck = PULL_MAX_IDLE.max(self.client.config().pull_timeout * 2) < owned.pulled_at().elapsed();
+            let is_stuck =
+                PULL_MAX_IDLE.max(self.client.config().pull_timeout * 2) < owned.pulled_at().elapsed();
             if is_stuck {
                 warn!(group = %self.group, queue = %owned.queue, "the queue was not pulled for long, it is taken anew");
             }
@@ -145,7 +146,8 @@ impl Shared {
         if changed {
             let count = self.owned().len();
             info!(group = %self.group, %topic, queues = queues.len(), "the share of this member has changed");
-            *self.flow.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = flow_limits(&self.config, count);
+            *self.flow.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                flow_limits(&self.config, count);
         }
     }
 
@@ -156,7 +158,8 @@ impl Shared {
             return false;
         }
         let queue = Arc::new(queue.clone());
-        let origin = Arc::new(Origin::new(Arc::clone(&self.group), self.shown(&queue), self.shutdown.clone()));
+        let origin =
+            Arc::new(Origin::new(Arc::clone(&self.group), self.shown(&queue), self.shutdown.clone()));
         let owned = Arc::new(OwnedQueue::new(Arc::clone(&queue), origin));
         let stopping = self.pulling.stopping().child_token();
         table.insert(queue.as_ref().clone(), (Arc::clone(&owned), stopping.clone()));
@@ -190,7 +193,9 @@ impl Shared {
         let removed = {
             let mut table = self.lock_owned();
             match table.get(owned.queue.as_ref()) {
-                Some((current, _)) if std::ptr::eq(current.as_ref(), owned) => table.remove(owned.queue.as_ref()),
+                Some((current, _)) if std::ptr::eq(current.as_ref(), owned) => {
+                    table.remove(owned.queue.as_ref())
+                }
                 _ => None,
             }
         };
@@ -213,8 +218,10 @@ impl Shared {
 
 /// What one of `queues` queues may hold. Limits for all of them are shared evenly. Source: `behaviour.md` section 3.1.
 pub(super) fn flow_limits(config: &ConsumerConfig, queues: usize) -> FlowLimits {
-    let FlowConfig { messages_per_queue, mib_per_queue, span, messages_per_topic, mib_per_topic, .. } = config.flow;
-    let share = |all: Option<u32>, each: u32| all.map_or(each as usize, |all| (all as usize / queues.max(1)).max(1));
+    let FlowConfig { messages_per_queue, mib_per_queue, span, messages_per_topic, mib_per_topic, .. } =
+        config.flow;
+    let share =
+        |all: Option<u32>, each: u32| all.map_or(each as usize, |all| (all as usize / queues.max(1)).max(1));
     FlowLimits {
         messages: share(messages_per_topic, messages_per_queue),
         bytes: share(mib_per_topic, mib_per_queue) << 20,

@@ -2,6 +2,7 @@
 //!
 //! Source: `behaviour.md` section 3.8 "send back", `protocol.md` section 2.8.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
@@ -28,7 +29,9 @@ impl Shared {
             ..self.send_back_request(queue, message.commit_log_offset(), level)
         };
         let (broker, topic) = (&queue.queue.broker_name, &queue.queue.topic);
-        let Err(error) = self.client.send_back(broker, topic, &request, SEND_BACK_TIMEOUT).await else { return true };
+        let Err(error) = self.client.send_back(broker, topic, &request, SEND_BACK_TIMEOUT).await else {
+            return true;
+        };
         debug!(group = %self.group, queue = %queue.queue, %error, "the broker did not take the message back, a copy is sent");
         match self.send_copy(message, level).await {
             Ok(()) => true,
@@ -45,7 +48,10 @@ impl Shared {
     /// Makes a record that could not be read a dead letter; whether the broker has done so.
     pub(crate) async fn send_back_raw(&self, queue: &OwnedQueue, commit_log_offset: i64) -> bool {
         let request = self.send_back_request(queue, commit_log_offset, -1);
-        let sent = self.client.send_back(&queue.queue.broker_name, &queue.queue.topic, &request, SEND_BACK_TIMEOUT).await;
+        let sent = self
+            .client
+            .send_back(&queue.queue.broker_name, &queue.queue.topic, &request, SEND_BACK_TIMEOUT)
+            .await;
         if let Err(error) = &sent {
             warn!(group = %self.group, queue = %queue.queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it will be tried again");
         }
@@ -55,13 +61,13 @@ impl Shared {
     fn send_back_request(&self, queue: &OwnedQueue, offset: i64, delay_level: i32) -> SendMessageBack {
         SendMessageBack {
             offset,
-            group: self.group.clone(),
+            group: Arc::clone(&self.group),
             delay_level,
             origin_msg_id: None,
             origin_topic: None,
             unit_mode: Some(false),
             max_reconsume_times: Some(self.max_reconsume_times()),
-            broker_name: Some(queue.queue.broker_name.clone()),
+            broker_name: Some(Arc::clone(&queue.queue.broker_name)),
         }
     }
 
@@ -71,7 +77,11 @@ impl Shared {
 
     /// Sends a copy to the retry topic as a message of its own. A broker that finds it beyond the maximum makes it a
     /// dead letter.
-    async fn send_copy(&self, message: &MessageExt, level: i32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn send_copy(
+        &self,
+        message: &MessageExt,
+        level: i32,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let retry_topic = self.subscriptions.retry_topic();
         let route = self.client.route(retry_topic).await?;
         let queue = match route.publish.len() {
@@ -88,7 +98,8 @@ impl Shared {
             default_topic_queue_nums: 1,
             queue_id: queue.queue_id,
             sys_flag: 0,
-            born_timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64,
+            born_timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+                as i64,
             flag: message.flag(),
             properties: Some(self.copy_properties(message, delay)),
             reconsume_times: Some(times + 1),
@@ -96,7 +107,7 @@ impl Shared {
             // More than it may is what makes it a dead letter.
             max_reconsume_times: Some(if dead { 0 } else { self.max_reconsume_times() }),
             batch: Some(false),
-            broker_name: Some(queue.broker_name.clone()),
+            broker_name: Some(Arc::clone(&queue.broker_name)),
         };
         self.client.send(&queue.broker_name, &header, message.body().clone(), SEND_BACK_TIMEOUT).await?;
         Ok(())

@@ -102,10 +102,6 @@ impl Subscriptions {
         self.topics.keys()
     }
 
-    pub(crate) fn all(&self) -> &[Subscription] {
-        &self.all
-    }
-
     pub(crate) fn wanted(&self, topic: &str) -> Option<&Wanted> {
         self.topics.get(topic)
     }
@@ -138,8 +134,11 @@ impl Subscriptions {
 fn union(topic: &str, filters: &[&Filter], version: i64) -> SubscriptionData {
     let sql = filters.iter().find(|filter| filter.expression_type() == ExpressionType::Sql92);
     let everything = filters.iter().any(|filter| filter.tags().is_empty());
-    let tags: Vec<String> =
-        if everything { Vec::new() } else { filters.iter().flat_map(|filter| filter.tags()).cloned().collect() };
+    let tags: Vec<String> = if everything {
+        Vec::new()
+    } else {
+        filters.iter().flat_map(|filter| filter.tags()).cloned().collect()
+    };
     let expression = match sql {
         Some(sql) => sql.expression().to_owned(),
         None if tags.is_empty() => "*".to_owned(),
@@ -158,7 +157,10 @@ fn union(topic: &str, filters: &[&Filter], version: i64) -> SubscriptionData {
 
 /// Every two subscriptions that could take the same message. Source: `api.md` section 5, rule 1.
 pub(crate) fn conflicts(all: &[Subscription]) -> Vec<Conflict> {
-    let pairs = all.iter().enumerate().flat_map(|(at, first)| all[at + 1..].iter().map(move |second| (first, second)));
+    let pairs = all
+        .iter()
+        .enumerate()
+        .flat_map(|(at, first)| all[at + 1..].iter().map(move |second| (first, second)));
     pairs.filter_map(|(first, second)| conflict(first, second)).collect()
 }
 
@@ -168,7 +170,10 @@ fn conflict(first: &Subscription, second: &Subscription) -> Option<Conflict> {
     let (reason, advice) = if first.topic != second.topic {
         return None;
     } else if is_sql(first) || is_sql(second) {
-        ("an `sql` listener must be the only one of its group that takes messages", "give them different groups")
+        (
+            "an `sql` listener must be the only one of its group that takes messages",
+            "give them different groups",
+        )
     } else if a.is_empty() && b.is_empty() || a.iter().any(|tag| b.contains(tag)) {
         (
             "two listeners can take the same message",
@@ -181,7 +186,13 @@ fn conflict(first: &Subscription, second: &Subscription) -> Option<Conflict> {
         let key = if is_sql(subscription) { "sql" } else { "tag" };
         format!("{}  {key} = {:?}", subscription.place, subscription.filter.expression())
     };
-    Some(Conflict { topic: first.topic.to_string(), first: describe(first), second: describe(second), reason, advice })
+    Some(Conflict {
+        topic: first.topic.to_string(),
+        first: describe(first),
+        second: describe(second),
+        reason,
+        advice,
+    })
 }
 
 #[cfg(test)]
@@ -220,7 +231,11 @@ mod tests {
     fn brokers_hear_the_union() {
         let all = vec![tags("t", "a || b"), tags("t", "c"), tags("u", "*"), tags("u", "x")];
         let subscriptions = Subscriptions::new(all, "g", None);
-        let data: Vec<_> = subscriptions.data().into_iter().map(|data| (data.topic, data.sub_string, data.code_set)).collect();
+        let data: Vec<_> = subscriptions
+            .data()
+            .into_iter()
+            .map(|data| (data.topic, data.sub_string, data.code_set))
+            .collect();
         assert_eq!(
             data,
             [
@@ -234,7 +249,10 @@ mod tests {
     #[test]
     fn topics_are_wrapped_in_their_namespace() {
         let subscriptions = Subscriptions::new(vec![tags("t", "*")], "ns%g", Some("ns"));
-        assert_eq!(subscriptions.topics().map(|topic| topic.as_ref()).collect::<Vec<_>>(), ["%RETRY%ns%g", "ns%t"]);
+        assert_eq!(
+            subscriptions.topics().map(|topic| topic.as_ref()).collect::<Vec<_>>(),
+            ["%RETRY%ns%g", "ns%t"]
+        );
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! | size: i32, itself included | magic: i32 | crc: i32 | flag: i32 | body length: i32, body | properties length: i16, properties |
 //! ```
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
+#[cfg(test)]
+use bytes::{BufMut, BytesMut};
 
 /// What one item of a batch holds.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct BatchItem {
 }
 
 /// Appends one message.
+#[cfg(test)]
 pub(crate) fn encode(out: &mut BytesMut, flag: i32, body: &[u8], properties: &str) {
     let size = 22 + body.len() + properties.len();
     out.reserve(size);

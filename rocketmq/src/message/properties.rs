@@ -6,8 +6,6 @@
 //!
 //! Source: `protocol.md` sections 4.4 and 4.5, `MessageDecoder.messageProperties2String`, `MessageConst`.
 
-use bytes::{BufMut, BytesMut};
-
 /// The business keys by which a message can be looked up, separated by blanks.
 pub const KEYS: &str = "KEYS";
 /// The one tag of a message.
@@ -90,18 +88,6 @@ pub(crate) fn iter(encoded: &str) -> impl Iterator<Item = (&str, &str)> {
         .split(char::from(AFTER))
         .filter_map(|pair| pair.split_once(char::from(BETWEEN)))
         .filter(|(key, value)| !key.is_empty() && !value.is_empty())
-}
-
-/// Appends one pair. The caller has checked that neither holds a separator (see [`is_clean`]).
-pub(crate) fn put(out: &mut BytesMut, key: &str, value: &str) {
-    if value.is_empty() {
-        return;
-    }
-    out.reserve(key.len() + value.len() + 2);
-    out.put_slice(key.as_bytes());
-    out.put_u8(BETWEEN);
-    out.put_slice(value.as_bytes());
-    out.put_u8(AFTER);
 }
 
 /// Encodes pairs in their order; empty values are left out, since no reader would see them.

@@ -35,7 +35,9 @@ pub enum SendError {
         source: RequestError,
     },
     /// The time was over before an attempt succeeded.
-    #[error("the message for {topic} was not sent within the `send_timeout` of {limit:?}, in {attempts} attempts")]
+    #[error(
+        "the message for {topic} was not sent within the `send_timeout` of {limit:?}, in {attempts} attempts"
+    )]
     TimedOut {
         /// The topic.
         topic: String,
@@ -60,7 +62,9 @@ impl SendError {
     /// The code with which a broker refused, if one did.
     pub fn response_code(&self) -> Option<ResponseCode> {
         match self {
-            Self::Failed { source, .. } | Self::TimedOut { source: Some(source), .. } => source.response_code(),
+            Self::Failed { source, .. } | Self::TimedOut { source: Some(source), .. } => {
+                source.response_code()
+            }
             _ => None,
         }
     }

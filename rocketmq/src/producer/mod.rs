@@ -62,7 +62,14 @@ impl Producer {
     }
 
     fn new(group: String, config: ProducerConfig, cluster: Option<ClusterConfig>) -> Self {
-        let inner = Inner { group, config, cluster, state: StateCell::default(), home: OnceLock::new(), running: OnceLock::new() };
+        let inner = Inner {
+            group,
+            config,
+            cluster,
+            state: StateCell::default(),
+            home: OnceLock::new(),
+            running: OnceLock::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -94,14 +101,24 @@ impl Producer {
     /// Where the producer is not registered, or was started before.
     pub async fn start(&self) -> Result<()> {
         self.inner.state.change(ServiceState::CreateJust, ServiceState::StartFailed, self, "start")?;
-        let home = self.inner.home.get().ok_or_else(|| Error::producer(self.group(), "it is not registered at a manager"))?;
+        let home = self
+            .inner
+            .home
+            .get()
+            .ok_or_else(|| Error::producer(self.group(), "it is not registered at a manager"))?;
         let client = home.clients.acquire(self.cluster().unwrap_or(&home.cluster))?;
         let group = namespace::wrap(client.config().namespace.as_deref(), self.group());
         client.add_producer(&group);
         info!(%group, client = client.id(), "producer started");
         let (in_flight, closed) = (TaskTracker::new(), CancellationToken::new());
         // Only one start gets this far.
-        let _ = self.inner.running.set(Running { client, group, next_queue: RoundRobin::default(), in_flight, closed });
+        let _ = self.inner.running.set(Running {
+            client,
+            group,
+            next_queue: RoundRobin::default(),
+            in_flight,
+            closed,
+        });
         self.inner.state.set(ServiceState::Running);
         Ok(())
     }
@@ -135,6 +152,9 @@ impl fmt::Display for Producer {
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("group", &self.group()).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("group", &self.group())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }

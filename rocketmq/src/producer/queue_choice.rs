@@ -16,13 +16,18 @@ impl Default for RoundRobin {
 
 impl RoundRobin {
     /// The next of `queues`; after a failure one of another broker than `failed`, if there is one.
-    pub(super) fn next<'a>(&self, queues: &'a [MessageQueue], failed: Option<&str>) -> Option<&'a MessageQueue> {
+    pub(super) fn next<'a>(
+        &self,
+        queues: &'a [MessageQueue],
+        failed: Option<&str>,
+    ) -> Option<&'a MessageQueue> {
         let pick = || queues.get(self.0.fetch_add(1, Ordering::Relaxed).checked_rem(queues.len())?);
         let first = pick()?;
         if failed != Some(first.broker_name.as_ref()) {
             return Some(first);
         }
-        let other = (1..queues.len()).filter_map(|_| pick()).find(|queue| failed != Some(queue.broker_name.as_ref()));
+        let other =
+            (1..queues.len()).filter_map(|_| pick()).find(|queue| failed != Some(queue.broker_name.as_ref()));
         other.or(Some(first))
     }
 }

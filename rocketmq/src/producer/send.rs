@@ -117,7 +117,10 @@ impl Producer {
             match attempt(running, &message, queue, left).await {
                 Ok(answer) => {
                     let result = result(&message, queue, answer);
-                    if result.status == SendStatus::SendOk || !config.retry_other_broker || config.retries < attempts {
+                    if result.status == SendStatus::SendOk
+                        || !config.retry_other_broker
+                        || config.retries < attempts
+                    {
                         return Ok(result);
                     }
                     debug!(topic = %message.topic, broker = %queue.broker_name, status = ?result.status, "stored, but not safely enough: another broker is tried");
@@ -173,7 +176,8 @@ impl Producer {
             body,
             flag: message.application_flag(),
             sys_flag,
-            born_timestamp_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64,
+            born_timestamp_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+                as i64,
         }
     }
 
@@ -203,7 +207,12 @@ impl Producer {
     }
 }
 
-async fn attempt(running: &Running, message: &Prepared, queue: &MessageQueue, limit: Duration) -> Result<SendAnswer, RequestError> {
+async fn attempt(
+    running: &Running,
+    message: &Prepared,
+    queue: &MessageQueue,
+    limit: Duration,
+) -> Result<SendAnswer, RequestError> {
     let header = SendMessageV2 {
         producer_group: Arc::clone(&running.group),
         topic: message.topic.to_string(),

@@ -92,6 +92,7 @@ pub(crate) struct ConsumerData {
 }
 
 /// Who moves the messages.
+#[expect(clippy::enum_variant_names, reason = "the wire's words")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum ConsumeType {

@@ -28,10 +28,6 @@ impl ExtFields {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// Values are text; numbers and booleans, which 5.5 brokers tolerate, are read as the text they would be.

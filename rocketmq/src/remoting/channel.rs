@@ -69,6 +69,7 @@ impl RemotingClient {
     }
 
     /// Asks without waiting for an answer.
+    #[cfg(test)]
     pub(crate) async fn tell<R: Request>(
         &self,
         address: &Address,

@@ -85,10 +85,6 @@ impl Peer {
         (Self { address, form, opaque: Arc::default(), outbound }, Requests::new(receiver))
     }
 
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
-    }
-
     /// Sends a request and waits for its answer, whatever the answer says.
     ///
     /// # Cancel safety
@@ -114,6 +110,7 @@ impl Peer {
     }
 
     /// Sends a request that is not answered; returns once the connection has taken it, not once it has left.
+    #[cfg(test)]
     pub(crate) async fn oneway(&self, command: RemotingCommand, limit: Duration) -> Result<(), RequestError> {
         let code = command.request_code();
         let outbound = self.outbound(command.oneway(), None);
@@ -126,11 +123,6 @@ impl Peer {
     /// Sends a request that is not answered, unless the connection is too busy to take it.
     pub(crate) fn try_oneway(&self, command: RemotingCommand) -> bool {
         self.outbound.try_send(self.outbound(command.oneway(), None)).is_ok()
-    }
-
-    /// Whether the connection's task has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.outbound.is_closed()
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {

@@ -100,6 +100,7 @@ impl RequestError {
     }
 
     /// Whether the peer was never reached or never answered, as against one that answered no.
+    #[cfg(test)]
     pub(crate) fn is_transport(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Disconnected { .. } | Self::TimedOut { .. })
     }
