@@ -1,4 +1,42 @@
-//! Annotate a function, call [`run`], receive messages.
+//! Apache RocketMQ, declared: annotate a function, call [`run`], receive messages.
+//!
+//! ```no_run
+//! use rocketmq::{MessageExt, Result};
+//!
+//! #[rocketmq::listener(group = "testGroup", topic = "testTopic", tag = "*")]
+//! async fn on_message(message: MessageExt) -> Result<()> {
+//!     println!("{}", message.body_utf8()?);
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<()> {
+//!     rocketmq::run().await
+//! }
+//! ```
+//!
+//! [`run`] reads `rocketmq.yaml` ([`config`]), collects the annotated listeners of the program, checks everything, and
+//! starts a consumer for each group. [`App`] does the same for programs that have more to do; [`client`] has the
+//! manager for those that put [`PushConsumer`] and [`Producer`] together by hand. With `name_servers: embedded` the
+//! server is in the process ([`embedded`]).
+//!
+//! # Handlers
+//!
+//! A listener takes what it needs, in any order: the message ([`MessageExt`], by value or by reference), its decoded body
+//! ([`Json`], [`String`], [`Bytes`]), a batch (`Vec` of these), [`State`], [`ConsumeContext`], the [`Producer`], or any type
+//! of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], or a `Result` of these with any error; see
+//! [`IntoConsumeResult`]. A message is acknowledged when its handler has finished, never before.
+//!
+//! # The route of a message
+//!
+//! Bytes come off a socket (`remoting`), become commands (`protocol`) and messages that share their memory
+//! ([`message`]); a task for each owned queue holds them and hands them over (`consumer`), a listener of yours handles
+//! them (`listener`), and what came of it decides which offset is stored. A sent message goes the other way
+//! (`producer`).
+//!
+//! # Features
+//!
+//! - `embedded` (default): a name server and broker in this process, for development and tests.
 
 mod app;
 pub mod client;
@@ -9,9 +47,21 @@ pub mod embedded;
 mod error;
 mod listener;
 mod manager;
+#[cfg_attr(
+    not(feature = "embedded"),
+    allow(dead_code, unused_imports, reason = "half of it is the server's")
+)]
 pub mod message;
 mod producer;
+#[cfg_attr(
+    not(feature = "embedded"),
+    allow(dead_code, unused_imports, reason = "half of it is the server's")
+)]
 mod protocol;
+#[cfg_attr(
+    not(feature = "embedded"),
+    allow(dead_code, unused_imports, reason = "half of it is the server's")
+)]
 mod remoting;
 mod tasks;
 

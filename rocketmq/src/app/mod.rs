@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 pub use builder::AppBuilder;
 
-use self::plan::Plan;
+use self::plan::{Plan, PlannedGroup};
 use crate::client::{MqClientManager, ServiceState};
 use crate::config::{Config, LoadedConfig};
 use crate::consumer::PushConsumer;
@@ -56,7 +56,7 @@ pub struct App {
     consumers: Vec<(String, PushConsumer)>,
     producers: BTreeMap<String, Producer>,
     #[cfg(feature = "embedded")]
-    servers: Vec<crate::embedded::Server>,
+    servers: BTreeMap<String, crate::embedded::Server>,
 }
 
 /// Whether an application does its work.
@@ -167,7 +167,7 @@ impl App {
             result = result.and(manager.shutdown().await);
         }
         #[cfg(feature = "embedded")]
-        for server in self.servers {
+        for server in self.servers.into_values() {
             server.shutdown().await;
         }
         info!("stopped");
@@ -193,7 +193,7 @@ async fn start(
         consumers: Vec::new(),
         producers: BTreeMap::new(),
         #[cfg(feature = "embedded")]
-        servers: Vec::new(),
+        servers: BTreeMap::new(),
     };
     match app.start_all(loaded, producers, plan).await {
         Ok(()) => Ok(app),
@@ -223,6 +223,7 @@ impl App {
         for group in plan.groups {
             group.announce();
             let manager = self.manager(loaded, &group.cluster).await?;
+            self.create_topics(&group)?;
             let name = group.name.clone();
             let consumer = group.into_consumer()?;
             manager.register_consumer(&consumer)?;
@@ -245,7 +246,7 @@ impl App {
             .cluster(name)
             .cloned()
             .ok_or_else(|| Error::other(format!("there is no cluster {name}")))?;
-        let cluster = self.with_addresses(cluster).await?;
+        let cluster = self.with_addresses(name, cluster).await?;
         info!(cluster = name, name_servers = %cluster.name_servers, "cluster");
         let manager = MqClientManager::new(cluster);
         self.managers.insert(name.to_owned(), manager.clone());
@@ -256,6 +257,7 @@ impl App {
     #[cfg(feature = "embedded")]
     async fn with_addresses(
         &mut self,
+        name: &str,
         mut cluster: crate::config::ClusterConfig,
     ) -> Result<crate::config::ClusterConfig> {
         use crate::config::NameServers;
@@ -267,7 +269,7 @@ impl App {
                 name_server = server.name_server(),
                 "an embedded server is used: messages live in this process only"
             );
-            self.servers.push(server);
+            self.servers.insert(name.to_owned(), server);
         }
         Ok(cluster)
     }
@@ -276,6 +278,7 @@ impl App {
     #[expect(clippy::unused_async, reason = "it is async where there is a server to start")]
     async fn with_addresses(
         &mut self,
+        _name: &str,
         cluster: crate::config::ClusterConfig,
     ) -> Result<crate::config::ClusterConfig> {
         if cluster.name_servers == crate::config::NameServers::Embedded {
@@ -284,5 +287,24 @@ impl App {
             ));
         }
         Ok(cluster)
+    }
+
+    /// Makes the topics of a group on an embedded server, so that a first run has nothing to wait for. Real topics are
+    /// their operators'.
+    #[cfg(feature = "embedded")]
+    fn create_topics(&self, group: &PlannedGroup) -> Result<()> {
+        const QUEUES: u32 = 4;
+        if let Some(server) = self.servers.get(&group.cluster) {
+            for topic in group.topics() {
+                server.create_topic(topic, QUEUES).map_err(Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "it has work where there is a server")]
+    fn create_topics(&self, _group: &PlannedGroup) -> Result<()> {
+        Ok(())
     }
 }

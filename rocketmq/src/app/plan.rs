@@ -322,6 +322,12 @@ impl PlannedGroup {
         );
     }
 
+    /// The topics that its listeners take messages from.
+    #[cfg(feature = "embedded")]
+    pub(super) fn topics(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.iter().map(|subscription| subscription.topic.as_ref())
+    }
+
     pub(super) fn into_consumer(self) -> Result<PushConsumer> {
         let builder = PushConsumer::builder(self.name).config(self.config);
         self.subscriptions
