@@ -11,7 +11,7 @@ mod mqadmin;
 mod name_server;
 mod ports;
 mod process;
-mod remoting;
+pub(crate) mod remoting;
 mod run_dir;
 mod setup;
 mod supervisor;

@@ -9,6 +9,8 @@
 //! JAVA_HOME, PATH         where `java` and `mvn` are; without them Apache's half is skipped
 //! CI                      set: nothing may be skipped
 //! ```
+mod admin;
 mod apache;
 
+pub use admin::Admin;
 pub use apache::{Apache, Availability, Broker, ServerKind, Setup, Version, servers};

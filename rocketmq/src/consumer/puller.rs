@@ -35,8 +35,10 @@ const SUSPENDED_DELAY: Duration = Duration::from_secs(1);
 const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(20);
 /// Deliveries before the task looks at its other duties.
 const BURST: usize = 64;
-/// For how long handlers of a queue get tasks of their own from the start, after one that computed for long.
+/// For how long handlers of a queue get tasks of their own from the start, once they compute for long.
 const APART_FOR: Duration = Duration::from_secs(1);
+/// So many in a row have to; a single one may only have lost the processor for a while.
+const LONG_ONES: u32 = 3;
 
 type Pulling = BoxFuture<Result<PullAnswer, RequestError>>;
 
@@ -53,6 +55,8 @@ pub(crate) struct Puller {
     resume_at: Option<Instant>,
     /// Handlers get tasks of their own until then.
     apart_until: Option<Instant>,
+    /// Handlers in a row that computed for long.
+    long_ones: u32,
     /// Whether the last pull failed, so that a broker that is gone is reported once.
     is_failing: bool,
 }
@@ -68,6 +72,7 @@ impl Puller {
             pulling: None,
             resume_at: None,
             apart_until: None,
+            long_ones: 0,
             is_failing: false,
         }
     }
@@ -213,6 +218,7 @@ impl Puller {
     fn keep(&mut self, answer: PullAnswer) -> bool {
         let subscriptions = &self.shared.subscriptions;
         let broker_name = &self.queue.queue.broker_name;
+        let wanted = subscriptions.wanted(&self.queue.queue.topic);
         let is_retry = self.queue.queue.topic == *subscriptions.retry_topic();
         let mut unreadable = Vec::new();
         let mut unwanted = Vec::new();
@@ -221,10 +227,12 @@ impl Puller {
                 match record {
                     Ok(mut message) => {
                         message.set_broker_name(Arc::clone(broker_name));
-                        if is_retry {
+                        let listener = if is_retry {
                             message.restore_topic(subscriptions.retry_topic());
-                        }
-                        let listener = subscriptions.listener(message.topic(), || message.tag());
+                            subscriptions.listener(message.topic(), || message.tag())
+                        } else {
+                            wanted.and_then(|wanted| subscriptions.listener_among(wanted, || message.tag()))
+                        };
                         message.strip_namespace(subscriptions.namespace());
                         match listener {
                             Some(listener) => messages.put(message, listener),
@@ -326,8 +334,10 @@ impl Puller {
             let apart = self.apart_until.is_some_and(|until| Instant::now() < until);
             permit = match attempt.begin(permit, apart).await {
                 Begun::Finished { permit, was_long } => {
-                    if was_long {
+                    self.long_ones = if was_long { self.long_ones + 1 } else { 0 };
+                    if self.long_ones == LONG_ONES {
                         self.apart_until = Some(Instant::now() + APART_FOR);
+                        self.long_ones = 0;
                     }
                     permit
                 }

@@ -119,8 +119,16 @@ impl Subscriptions {
     ///
     /// The tag is asked for only where it matters: a topic with one listener for everything needs none.
     pub(crate) fn listener<'a>(&self, topic: &str, tag: impl Fn() -> Option<&'a str>) -> Option<usize> {
-        let listeners = &self.topics.get(topic)?.listeners;
-        match listeners.as_slice() {
+        self.listener_among(self.wanted(topic)?, tag)
+    }
+
+    /// The same where it is known what is wanted of the topic.
+    pub(crate) fn listener_among<'a>(
+        &self,
+        wanted: &Wanted,
+        tag: impl Fn() -> Option<&'a str>,
+    ) -> Option<usize> {
+        match wanted.listeners.as_slice() {
             [only] if self.all[*only].filter.tags().is_empty() => Some(*only),
             several => {
                 let tag = tag();

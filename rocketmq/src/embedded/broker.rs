@@ -14,9 +14,9 @@ use super::effects::Effects;
 use super::endpoint::{Connection, Service};
 use super::names::REGION;
 use super::pulling::unsupported_filter;
-use super::sending::Send;
+use super::sending::SendRequest;
 use super::state::{Refusal, State};
-use super::store::{Boundary, Queue, TopicConfig};
+use super::store::{Boundary, MAX_QUEUES, Queue, TopicConfig};
 use crate::message::properties;
 use crate::protocol::body::{CheckClientConfig, ConsumerList, HeartbeatData, LockBatch, LockedQueues};
 use crate::protocol::header::{
@@ -104,7 +104,7 @@ impl Broker {
     /// Answers of sends say where they come from even when they say no.
     fn send(&self, connection: &Connection, command: &RemotingCommand) -> RemotingCommand {
         let sent = read_send(connection, command)
-            .and_then(|send| self.change(|state, now, effects| state.send(send, now, effects)));
+            .and_then(|send| self.change(|state, now, effects| state.send(&send, now, effects)));
         match sent {
             Ok(sent) => success().with_fields(SendMessageResponse::to_fields(&sent)),
             Err(refusal) => {
@@ -162,7 +162,8 @@ impl Broker {
                 let remark = format!("Topic {topic} not exist!");
                 return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
             };
-            if stored.queue(*queue_id).is_none() {
+            // Brokers take any queue, there or not; here the number of offsets has a bound.
+            if !(0..MAX_QUEUES).contains(queue_id) {
                 let remark = format!("queueId[{queue_id}] is illegal, topic:[{topic}]");
                 return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
             }
@@ -299,7 +300,7 @@ impl Service for Broker {
     fn request(&self, connection: &Connection, command: RemotingCommand, answer: Answer) {
         match command.request_code() {
             RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => {
-                self.pull(connection, &command, answer)
+                self.pull(connection, &command, answer);
             }
             _ => answer.send(self.answer(connection, &command).unwrap_or_else(Refusal::into_command)),
         }
@@ -318,7 +319,7 @@ fn offset_answer(offset: i64) -> RemotingCommand {
     success().with_fields(OffsetResponse { offset }.to_fields())
 }
 
-fn read_send(connection: &Connection, command: &RemotingCommand) -> Result<Send, Refusal> {
+fn read_send(connection: &Connection, command: &RemotingCommand) -> Result<SendRequest, Refusal> {
     let fields = &command.ext_fields;
     let header: SendMessageV2 = match command.request_code() {
         RequestCode::SEND_MESSAGE => SendMessageV1::read(fields)?.into(),
@@ -326,7 +327,7 @@ fn read_send(connection: &Connection, command: &RemotingCommand) -> Result<Send,
     };
     let is_batch = header.batch == Some(true);
     let body: Bytes = command.body.clone();
-    Ok(Send { header, body, is_batch, from: connection.remote, version: command.version })
+    Ok(SendRequest { header, body, is_batch, from: connection.remote, version: command.version })
 }
 
 /// Expressions of tags always work; others never here.

@@ -73,6 +73,10 @@ impl Delay {
 
 /// When the message asks to be delivered, in Unix milliseconds.
 fn timer(encoded: &str, now_ms: i64) -> Result<Option<i64>, Refusal> {
+    // It has waited already.
+    if properties::find(encoded, TIMER_OUT_MS).is_some() {
+        return Ok(None);
+    }
     let number = |name| match properties::find(encoded, name) {
         Some(text) => text.parse().map(Some).map_err(|_| illegal_timer()),
         None => Ok(None),
@@ -208,6 +212,13 @@ mod tests {
         ] {
             assert_eq!(delay(key, value).unwrap_err().code, ResponseCode::MESSAGE_ILLEGAL, "{key}={value}");
         }
+    }
+
+    #[test]
+    fn a_timer_runs_once() {
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let encoded = properties::encode([(TIMER_OUT_MS, "0"), (properties::TIMER_DELAY_SEC, "1")]);
+        assert_eq!(Delay::of(&encoded, &LEVELS, now).unwrap(), None);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::sync::Arc;
 /// The committed offsets of all groups. Those who commit have checked that group, topic and queue exist, so that
 /// there are not more entries than those.
 #[derive(Debug, Default)]
-pub(super) struct Offsets(HashMap<Arc<str>, HashMap<Arc<str>, BTreeMap<i32, i64>>>);
+pub(super) struct Offsets(HashMap<Arc<str>, HashMap<Arc<str>, OfOneTopic>>);
+
+/// By queue.
+type OfOneTopic = BTreeMap<i32, i64>;
 
 impl Offsets {
     pub(super) fn committed(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {

@@ -90,8 +90,10 @@ impl PullReply {
                 body.freeze()
             }
         };
-        let command = RemotingCommand::response(self.code, self.status.to_owned());
-        command.with_fields(self.header.to_fields()).with_body(body)
+        let mut fields = self.header.to_fields();
+        fields.put("topicSysFlag", "0");
+        fields.put("groupSysFlag", "0");
+        RemotingCommand::response(self.code, self.status.to_owned()).with_fields(fields).with_body(body)
     }
 }
 
@@ -215,16 +217,16 @@ fn read(queue: &Queue, header: &PullMessage, filter: &Filter) -> PullReply {
 }
 
 /// Collects the messages that match, one at least if there is one; returns the offset to go on from.
+///
+/// `maxMsgBytes` is not looked at: 5.x clients send it, but brokers keep to their own limit.
 fn collect(queue: &Queue, header: &PullMessage, filter: &Filter, records: &mut Vec<Bytes>) -> i64 {
-    let limit = |wanted: i32, limit: usize| usize::try_from(wanted).unwrap_or_default().clamp(1, limit);
-    let max_messages = limit(header.max_msg_nums, MAX_MESSAGES);
-    let max_bytes = header.max_msg_bytes.map_or(MAX_BYTES, |wanted| limit(wanted, MAX_BYTES));
+    let max_messages = usize::try_from(header.max_msg_nums).unwrap_or_default().clamp(1, MAX_MESSAGES);
     let mut next = header.queue_offset;
     let mut bytes = 0;
     for record in queue.from(header.queue_offset).take(MAX_SCANNED) {
         if filter.matches(record.tag_hash) {
             bytes += record.bytes.len();
-            if !records.is_empty() && max_bytes < bytes {
+            if !records.is_empty() && MAX_BYTES < bytes {
                 break;
             }
             records.push(record.bytes.clone());

@@ -11,7 +11,7 @@ use super::delay::Delay;
 use super::effects::Effects;
 use super::names::{self, CLUSTER_NAME, REGION};
 use super::state::{Refusal, State};
-use super::store::{Appended, NewMessage, TopicConfig, edit_properties};
+use super::store::{Appended, MAX_QUEUES, NewMessage, TopicConfig, edit_properties};
 use crate::message::{batch, id, properties};
 use crate::protocol::ResponseCode;
 use crate::protocol::body::perm;
@@ -23,7 +23,7 @@ const POP_CHECK_POINT: &str = "POP_CK";
 
 /// A message or a batch, and who sent it.
 #[derive(Debug)]
-pub(super) struct Send {
+pub(super) struct SendRequest {
     pub(super) header: SendMessageV2,
     pub(super) body: Bytes,
     pub(super) is_batch: bool,
@@ -35,7 +35,7 @@ pub(super) struct Send {
 impl State {
     pub(super) fn send(
         &mut self,
-        send: Send,
+        send: &SendRequest,
         now: Now,
         effects: &mut Effects,
     ) -> Result<SendMessageResponse, Refusal> {
@@ -50,7 +50,7 @@ impl State {
             ..0 => fastrand::i32(0..config.write_queues.max(1)),
             chosen => chosen,
         };
-        let Send { header, body, .. } = &send;
+        let SendRequest { header, body, .. } = send;
         let message = NewMessage {
             topic,
             queue_id,
@@ -63,15 +63,15 @@ impl State {
             properties: header.properties.clone().unwrap_or_default(),
         };
         match send.is_batch {
-            true => self.send_batch(message, now, effects),
-            false => self.send_one(message, &send, now, effects),
+            true => self.send_batch(&message, now, effects),
+            false => self.send_one(message, send, now, effects),
         }
     }
 
     fn send_one(
         &mut self,
         mut message: NewMessage,
-        send: &Send,
+        send: &SendRequest,
         now: Now,
         effects: &mut Effects,
     ) -> Result<SendMessageResponse, Refusal> {
@@ -106,7 +106,7 @@ impl State {
     /// Stores the messages of a batch next to each other, all or none of them.
     fn send_batch(
         &mut self,
-        batch: NewMessage,
+        batch: &NewMessage,
         now: Now,
         effects: &mut Effects,
     ) -> Result<SendMessageResponse, Refusal> {
@@ -115,7 +115,7 @@ impl State {
             return Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark));
         }
         let items = batch::decode(batch.body.clone()).collect::<Result<Vec<_>, _>>();
-        let items = items.map_err(|reason| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, reason))?;
+        let items = items.map_err(|reason| Refusal::new(ResponseCode::SYSTEM_ERROR, reason))?;
         let unique_key = properties::find(&batch.properties, properties::UNIQUE_KEY).map(str::to_owned);
         let mut stored = Vec::with_capacity(items.len());
         for item in items {
@@ -166,10 +166,7 @@ impl State {
             let remark = format!("topic[{}] not exist, apply first please!", header.topic);
             return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
         };
-        if topic.config.perm & perm::WRITE == 0 {
-            let remark = format!("the topic[{}] sending message is forbidden", header.topic);
-            return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
-        }
+        // A 5.x broker does not look at the topic's write permission here: it is the clients that keep to it.
         if topic.config.write_queues.max(topic.config.read_queues) <= header.queue_id {
             let remark = format!("request queueId[{}] is illegal, {:?}", header.queue_id, topic.config);
             return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
@@ -194,7 +191,7 @@ impl State {
     /// Creates a topic or changes it, as an operator asks.
     pub(super) fn create_topic(&mut self, name: &str, config: TopicConfig) -> Result<(), Refusal> {
         names::check_creatable(name)?;
-        let allowed = 0..=super::store::MAX_QUEUES;
+        let allowed = 0..=MAX_QUEUES;
         if !allowed.contains(&config.read_queues) || !allowed.contains(&config.write_queues) {
             let remark = format!("a topic has at most {} queues, not {config:?}", allowed.end());
             return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));

@@ -13,7 +13,7 @@ use super::endpoint::{self, Endpoint};
 use super::name_server::NameServer;
 use super::names::{self, BROKER_NAME};
 use super::state::{Policy, State};
-use super::store::{Retention, Store, TopicConfig};
+use super::store::{Queue, Retention, Store, Topic, TopicConfig};
 use crate::message::{MessageExt, stored};
 use crate::tasks::Tasks;
 
@@ -260,7 +260,7 @@ impl Server {
     /// Names like `%RETRY%group` and `%DLQ%group` work as well. A message whose body cannot be unpacked is left out.
     pub fn messages(&self, topic: &str) -> Vec<MessageExt> {
         let mut records: Vec<_> = self.broker.service().with_state(|state| {
-            let queues = state.store.topic(topic).map(|topic| topic.queues()).unwrap_or_default();
+            let queues = state.store.topic(topic).map(Topic::queues).unwrap_or_default();
             let records = queues.iter().flat_map(|queue| queue.from(queue.min_offset()));
             records.map(|record| (record.position, record.bytes.clone())).collect()
         });
@@ -283,13 +283,13 @@ impl Server {
 
     /// The offset of the first message that a queue still has; 0 where there is no such queue.
     pub fn min_offset(&self, topic: &str, queue_id: i32) -> i64 {
-        let find = |state: &mut State| state.store.queue(topic, queue_id).map(|queue| queue.min_offset());
+        let find = |state: &mut State| state.store.queue(topic, queue_id).map(Queue::min_offset);
         self.broker.service().with_state(find).unwrap_or_default()
     }
 
     /// The offset that the next message of a queue will have; 0 where there is no such queue.
     pub fn max_offset(&self, topic: &str, queue_id: i32) -> i64 {
-        let find = |state: &mut State| state.store.queue(topic, queue_id).map(|queue| queue.max_offset());
+        let find = |state: &mut State| state.store.queue(topic, queue_id).map(Queue::max_offset);
         self.broker.service().with_state(find).unwrap_or_default()
     }
 
@@ -316,7 +316,7 @@ impl Server {
 
     fn count(&self, topic: &str) -> usize {
         let count = |state: &mut State| {
-            let queues = state.store.topic(topic).map(|topic| topic.queues()).unwrap_or_default();
+            let queues = state.store.topic(topic).map(Topic::queues).unwrap_or_default();
             queues.iter().map(|queue| queue.max_offset() - queue.min_offset()).sum::<i64>()
         };
         usize::try_from(self.broker.service().with_state(count)).unwrap_or_default()

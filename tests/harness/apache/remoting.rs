@@ -1,10 +1,11 @@
-//! Just enough of the remoting protocol to ask a server whether it is ready. It is written apart from the
-//! library on purpose: the harness must not believe what the tests are about to test.
+//! Just enough of the remoting protocol to ask a server whether it is ready, and what it knows. It is written apart from
+//! the library on purpose: the harness must not believe what the tests are about to test.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time;
@@ -46,8 +47,25 @@ pub(super) async fn register_now(broker: SocketAddr) {
     drop(call(broker, UPDATE_BROKER_CONFIG, "{}", "brokerPermission=6\n").await);
 }
 
-/// One request on a connection of its own; returns the answer's body.
+/// What a server answered, whether yes or no.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// 0 is yes.
+    pub(crate) code: i64,
+    /// The header, a JSON object.
+    pub(crate) header: Value,
+    pub(crate) body: Vec<u8>,
+}
+
+/// One request on a connection of its own; returns the body of an answer that says yes.
 async fn call(addr: SocketAddr, code: u16, ext_fields: &str, body: &str) -> Result<Vec<u8>> {
+    let answer = ask(addr, code, ext_fields, body).await?;
+    ensure!(answer.code == 0, "{addr} answered {}", answer.header);
+    Ok(answer.body)
+}
+
+/// One request on a connection of its own.
+pub(crate) async fn ask(addr: SocketAddr, code: u16, ext_fields: &str, body: &str) -> Result<Answer> {
     let limit = Duration::from_secs(3);
     time::timeout(limit, exchange(addr, &request(code, ext_fields, body)))
         .await
@@ -66,7 +84,7 @@ fn request(code: u16, ext_fields: &str, body: &str) -> Vec<u8> {
     [&length.to_be_bytes(), &header_length.to_be_bytes(), header.as_bytes(), body.as_bytes()].concat()
 }
 
-async fn exchange(addr: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+async fn exchange(addr: SocketAddr, request: &[u8]) -> Result<Answer> {
     let mut stream = TcpStream::connect(addr).await?;
     stream.write_all(request).await?;
     let length = stream.read_u32().await? as usize;
@@ -77,7 +95,9 @@ async fn exchange(addr: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     let header_length = frame.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize);
     ensure!(4 + header_length <= length, "{addr} sent a header of {header_length} in {length} bytes");
     let body = frame.split_off(4 + header_length);
-    let header = String::from_utf8_lossy(&frame[4..]);
-    ensure!(header.contains(r#""code":0,"#), "{addr} answered {header}");
-    Ok(body)
+    let header: Value = serde_json::from_slice(&frame[4..])
+        .with_context(|| format!("{addr} sent the header {}", String::from_utf8_lossy(&frame[4..])))?;
+    let code =
+        header["code"].as_i64().with_context(|| format!("{addr} answered without a code: {header}"))?;
+    Ok(Answer { code, header, body })
 }

@@ -38,11 +38,14 @@ async fn a_broker_that_stops_cuts_its_connections_and_comes_back_with_its_store(
 
 #[tokio::test]
 async fn what_became_due_while_the_broker_was_stopped_is_delivered_when_it_is_back() {
-    let server = started().await;
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    let server = Server::builder().delay_levels([HOUR]).start().await.unwrap();
     let client = Client::new(&server);
-    client.send(message("t", 0, &[("DELAY", "2")])).await.unwrap();
+    client.send(message("t", 0, &[("DELAY", "1")])).await.unwrap();
     server.stop_broker().await;
-    time::sleep(Duration::from_millis(30)).await;
+    time::pause();
+    time::advance(2 * HOUR).await;
+    time::resume();
     assert_eq!((server.delayed(), server.messages("t").len()), (1, 0));
     server.start_broker().await.unwrap();
     let client = Client::new(&server);

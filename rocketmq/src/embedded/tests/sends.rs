@@ -84,28 +84,16 @@ async fn sends_that_cannot_be_stored_are_refused_with_the_brokers_codes() {
     let too_long = "x".repeat(properties::MAX_BYTES);
     let half = SendMessageV2 { sys_flag: 4, ..message("t", 0, &[("TRAN_MSG", "true")]) };
     let batch = SendMessageV2 { batch: Some(true), ..message("t", 0, &[]) };
-    let create = |perm| CreateTopic {
-        topic: "read-only".into(),
-        default_topic: "TBW102".into(),
-        read_queue_nums: 1,
-        write_queue_nums: 1,
-        perm,
-        topic_filter_type: "SINGLE_TAG".into(),
-        topic_sys_flag: None,
-        order: false,
-    };
-    client.call(&create(perm::READ)).await.unwrap();
     for (what, header, body, code) in [
         ("an unknown topic", message("u", 0, &[]), 5, 17),
         ("a topic with a blank", message("a b", 0, &[]), 5, 29),
         ("a queue that does not exist", message("t", 2, &[]), 5, 29),
         ("a topic of the broker's own", message("SCHEDULE_TOPIC_XXXX", 0, &[]), 5, 16),
-        ("a topic that is only read", message("read-only", 0, &[]), 5, 16),
         ("no body", message("t", 0, &[]), 0, 1),
         ("a body that is too large", message("t", 0, &[]), (4 << 20) + 1, 13),
         ("too many properties", message("t", 0, &[("a", &too_long)]), 5, 13),
         ("a transaction", half, 5, 16),
-        ("a batch that is none", batch.clone(), 5, 13),
+        ("a batch that is none", batch.clone(), 5, 1),
         ("a batch for a retry topic", SendMessageV2 { topic: "%RETRY%g".into(), ..batch }, 5, 13),
         ("a timer beyond three days", message("t", 0, &[("TIMER_DELAY_SEC", "300000")]), 5, 13),
     ] {
@@ -196,6 +184,29 @@ async fn the_name_server_knows_topics_and_the_cluster() {
     let topics = ask(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER).await;
     assert_eq!(json::read::<TopicList>(&topics.body).unwrap().topic_list, ["TBW102", "t"]);
     assert_eq!(ask(RequestCode(9_999)).await.code, 3);
+}
+
+#[tokio::test]
+async fn operators_create_topics_as_they_want_them() {
+    let server = started().await;
+    let client = Client::new(&server);
+    let create = CreateTopic {
+        topic: "t".into(),
+        default_topic: "TBW102".into(),
+        read_queue_nums: 3,
+        write_queue_nums: 2,
+        perm: perm::READ,
+        topic_filter_type: "SINGLE_TAG".into(),
+        topic_sys_flag: None,
+        order: false,
+    };
+    client.call(&create).await.unwrap();
+    let queues = route(&client, "t").await.unwrap().queue_datas.remove(0);
+    assert_eq!((queues.read_queue_nums, queues.write_queue_nums, queues.perm), (3, 2, perm::READ));
+    for (topic, read_queue_nums) in [("a b", 1), ("TBW102", 1), ("t", 5_000), ("t", -1)] {
+        let create = CreateTopic { topic: topic.into(), read_queue_nums, ..create.clone() };
+        assert_eq!(client.call(&create).await, Err(ResponseCode::INVALID_PARAMETER), "{topic}");
+    }
 }
 
 #[tokio::test]
