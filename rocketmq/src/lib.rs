@@ -37,6 +37,7 @@
 //! # Features
 //!
 //! - `embedded` (default): a name server and broker in this process, for development and tests.
+//! - `tls`: TLS on the connections to name servers and brokers.
 
 mod app;
 pub mod client;

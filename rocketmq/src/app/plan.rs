@@ -98,6 +98,7 @@ fn make(
     problems: &mut ConfigErrors,
 ) -> Plan {
     not_yet(loaded, problems);
+    check_tls(loaded, problems);
     let declared = declared(loaded, listeners, problems);
     if declared.is_empty() && needs_listeners && problems.is_empty() {
         problems.push(
@@ -147,14 +148,27 @@ fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     };
     refuse(config.trace.enabled, "trace.enabled");
     refuse(config.health.listen.is_some(), "health.listen");
-    refuse(config.cluster.tls.enabled, "tls.enabled");
     refuse(config.cluster.client.vip_channel, "client.vip_channel");
     for (name, cluster) in &config.clusters {
-        refuse(cluster.tls.enabled, &format!("clusters.{name}.tls.enabled"));
         refuse(cluster.client.vip_channel, &format!("clusters.{name}.client.vip_channel"));
     }
     for (name, producer) in &config.producers {
         refuse(producer.transaction, &format!("producers.{name}.transaction"));
+    }
+}
+
+/// Files for TLS are read before anything is connected, as everything else is.
+fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    let others =
+        loaded.config.clusters.iter().map(|(name, cluster)| (format!("clusters.{name}.tls"), cluster));
+    for (key, cluster) in [("tls".to_owned(), &loaded.config.cluster)].into_iter().chain(others) {
+        if let Err(reason) = crate::client::tls(&cluster.tls) {
+            let problem = Problem::new(format!("{key}: {reason}"));
+            problems.push(match loaded.place_of(&key) {
+                Some(place) => problem.at(place),
+                None => problem,
+            });
+        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Clients {
             entry.users += 1;
             return Ok(Arc::clone(&entry.client));
         }
-        let client = MqClient::start(cluster, addresses, Tasks::default());
+        let client = MqClient::start(cluster, addresses, Tasks::default())?;
         entries.push(Entry { cluster: cluster.clone(), client: Arc::clone(&client), users: 1 });
         Ok(client)
     }

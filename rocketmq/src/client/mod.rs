@@ -35,10 +35,11 @@ pub use service_state::{ServiceState, StateError};
 use self::name_servers::NameServerList;
 use self::processor::Processor;
 use self::routes::RouteTable;
-use crate::config::{ClientConfig, ClusterConfig, SerializeType};
+use crate::config::{ClientConfig, ClusterConfig, SerializeType, TlsConfig};
+use crate::error::{Error, Result};
 use crate::protocol::HeaderForm;
 use crate::protocol::body::{ConsumerData, ProducerData};
-use crate::remoting::{Limits, RemotingClient, RemotingSettings, Signer};
+use crate::remoting::{Limits, RemotingClient, RemotingSettings, Signer, Tls, TlsSettings};
 use crate::tasks::Tasks;
 
 /// The topic whose route new topics get where brokers create them by themselves.
@@ -88,12 +89,17 @@ impl MqClient {
     /// A client of the cluster behind `name_servers`, and its scheduled tasks: routes and heartbeats.
     ///
     /// Nothing is connected before the first request.
-    pub(crate) fn start(cluster: &ClusterConfig, name_servers: &[String], tasks: Tasks) -> Arc<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Where the files for TLS cannot be used.
+    pub(crate) fn start(cluster: &ClusterConfig, name_servers: &[String], tasks: Tasks) -> Result<Arc<Self>> {
         let config = cluster.client.clone();
+        let settings = settings(cluster)?;
         let client = Arc::new_cyclic(|client| Self {
             id: id::client_id(config.instance.as_deref(), config.unit.as_deref()),
             remoting: RemotingClient::new(
-                settings(cluster),
+                settings,
                 Arc::new(Processor::new(Weak::clone(client))),
                 tasks.clone(),
             ),
@@ -108,7 +114,7 @@ impl MqClient {
             client.update_routes().await;
         });
         client.spawn_heartbeats();
-        client
+        Ok(client)
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -215,13 +221,13 @@ impl MqClient {
     }
 }
 
-fn settings(cluster: &ClusterConfig) -> RemotingSettings {
+fn settings(cluster: &ClusterConfig) -> Result<RemotingSettings> {
     let client = &cluster.client;
     let signer = cluster.acl.as_ref().and_then(|acl| {
         let token = acl.security_token.as_ref().map(|token| token.expose().to_owned());
         Signer::new(acl.access_key.clone(), acl.secret_key.expose(), token)
     });
-    RemotingSettings {
+    Ok(RemotingSettings {
         connect_timeout: client.connect_timeout,
         limits: Limits {
             max_frame_bytes: client.max_frame.as_usize(),
@@ -233,6 +239,18 @@ fn settings(cluster: &ClusterConfig) -> RemotingSettings {
             },
         },
         signer,
+        tls: tls(&cluster.tls).map_err(|reason| Error::other(format!("tls: {reason}")))?,
         namespace_v2: client.namespace_v2.clone(),
-    }
+    })
+}
+
+/// TLS as it is configured, where it is; the files that it names are read here.
+pub(crate) fn tls(config: &TlsConfig) -> Result<Option<Tls>, String> {
+    let settings = TlsSettings {
+        ca: config.ca.clone(),
+        identity: config.cert.clone().zip(config.key.clone()),
+        server_name: config.server_name.clone(),
+        insecure: config.insecure,
+    };
+    config.enabled.then(|| Tls::new(&settings)).transpose()
 }

@@ -327,6 +327,7 @@ impl Puller {
 
     /// Hands over messages for as long as there are some and handlers are free, or for one burst.
     async fn deliver(&mut self, permit: tokio::sync::OwnedSemaphorePermit) {
+        tokio::task::yield_now().await;
         let now = std::time::Instant::now();
         let mut permit = permit;
         for _ in 0..BURST {

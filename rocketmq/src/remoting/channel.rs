@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
 use super::connection::{Inbound, Limits, Peer, Requests, serve};
-use super::{Address, RequestError, Signer};
+use super::{Address, RequestError, Signer, Tls};
 use crate::protocol::header::Response;
 use crate::protocol::{RemotingCommand, Request, RequestCode, ResponseCode};
 use crate::tasks::Tasks;
@@ -27,6 +28,7 @@ pub(crate) struct RemotingSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) signer: Option<Signer>,
+    pub(crate) tls: Option<Tls>,
     /// The namespace (v2) that every request names; its topics and groups stay as they are.
     pub(crate) namespace_v2: Option<String>,
 }
@@ -206,8 +208,9 @@ impl ChannelTask {
             self.requests.put_back(first);
             tokio::select! {
                 () = stopping.cancelled() => break,
-                connected = connect(&self.address, self.settings.connect_timeout) => match connected {
-                    Ok(stream) => self.serve(stream).await,
+                connected = self.settings.connect(&self.address) => match connected {
+                    Ok(Stream::Plain(stream)) => self.serve(stream.into_split()).await,
+                    Ok(Stream::Tls(stream)) => self.serve(tokio::io::split(stream)).await,
                     Err(error) => self.back_off(error),
                 },
             }
@@ -215,11 +218,10 @@ impl ChannelTask {
         self.requests.close(|| RequestError::ShutDown { address: Arc::clone(&self.address) });
     }
 
-    async fn serve(&mut self, stream: TcpStream) {
+    async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(&mut self, stream: (R, W)) {
         debug!(address = %self.address, "connected");
         self.backoff = None;
-        let stream = stream.into_split();
-        let (stream, limits, stopping) = ((stream.0, stream.1), self.settings.limits, self.tasks.stopping());
+        let (limits, stopping) = (self.settings.limits, self.tasks.stopping());
         let error = serve(stream, &self.address, &mut self.requests, &*self.inbound, limits, stopping).await;
         if !stopping.is_cancelled() {
             info!(address = %self.address, %error, "the connection ended; it is made again when there is something to send");
@@ -241,13 +243,30 @@ fn cannot_connect(address: &Address, source: &Arc<io::Error>) -> RequestError {
     RequestError::Connect { address: Arc::clone(address), source: Arc::clone(source) }
 }
 
-async fn connect(address: &str, limit: Duration) -> io::Result<TcpStream> {
-    let stream = match time::timeout(limit, TcpStream::connect(address)).await {
-        Ok(connected) => connected?,
-        Err(_) => {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}")));
+/// A connection before it is split into its two directions.
+enum Stream<T> {
+    Plain(TcpStream),
+    Tls(T),
+}
+
+impl RemotingSettings {
+    /// Connects, and shakes hands where TLS is spoken, all within the connect timeout.
+    async fn connect(
+        &self,
+        address: &str,
+    ) -> io::Result<Stream<impl AsyncRead + AsyncWrite + Send + Unpin + use<>>> {
+        let limit = self.connect_timeout;
+        let connect = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(match &self.tls {
+                Some(tls) => Stream::Tls(tls.connect(address, stream).await?),
+                None => Stream::Plain(stream),
+            })
+        };
+        match time::timeout(limit, connect).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}"))),
         }
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    }
 }

@@ -282,7 +282,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
             // Every branch is cancel safe and every body synchronous: a slow peer holds up those who write to it,
             // never the reading of its answers.
             tokio::select! {
-                frame = self.reader.next() => self.receive(frame?),
+                // A peer that asks faster than its answers can leave is not read until they have.
+                frame = self.reader.next(), if self.answers.capacity() > 0 => self.receive(frame?),
                 request = requests.next(), if self.has_room() => match request {
                     Some(request) => self.take(request, requests),
                     None => return self.writer.finish().await,
@@ -292,7 +293,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
                     self.last_traffic = Instant::now();
                 }
                 // `self` holds a sender, so this never ends by itself.
-                Some(answer) = answers.recv(), if !self.writer.is_full() => self.push(answer),
+                Some(answer) = answers.recv(), if !self.writer.is_full() => {
+                    self.push(answer);
+                    while !self.writer.is_full() && let Ok(next) = answers.try_recv() {
+                        self.push(next);
+                    }
+                }
                 _ = sweep.tick() => self.sweep()?,
                 () = &mut stopped => return self.writer.finish().await,
             }

@@ -9,11 +9,17 @@ mod connection;
 mod error;
 mod frame;
 mod signer;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 
 pub(crate) use channel::{RemotingClient, RemotingSettings, refused};
 pub(crate) use connection::{Answer, Inbound, Limits, Peer, serve};
 pub use error::RequestError;
 pub(crate) use signer::Signer;
+pub(crate) use tls::{Tls, TlsSettings};
 
 /// An address as the name server announced it or the user wrote it: `host:port`.
 pub(crate) type Address = std::sync::Arc<str>;

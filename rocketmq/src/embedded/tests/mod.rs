@@ -55,8 +55,13 @@ impl Client {
             idle_timeout: PATIENCE * 10,
             form: HeaderForm::Json,
         };
-        let settings =
-            RemotingSettings { connect_timeout: PATIENCE, limits, signer: None, namespace_v2: None };
+        let settings = RemotingSettings {
+            connect_timeout: PATIENCE,
+            limits,
+            signer: None,
+            tls: None,
+            namespace_v2: None,
+        };
         let (sender, told) = mpsc::channel(100);
         let tasks = Tasks::default();
         Self {
