@@ -111,7 +111,10 @@ impl AppBuilder {
         let app = tokio::select! {
             app = self.start_with(true) => app?,
             // There is nothing to finish yet: what has been started goes with the process.
-            signal = signals.next() => return Err(Error::other(format!("{signal} came before the start was complete"))),
+            signal = signals.next() => {
+                tracing::info!(signal, "a signal came before the start was complete");
+                return Ok(());
+            }
         };
         let signal = signals.next().await;
         tracing::info!(signal, "a signal: stopping gracefully, a second one ends the process at once");

@@ -165,6 +165,11 @@ impl Attempt {
                     () = time::sleep(RETRY_HERE) => {}
                 }
             }
+            // `clean_expired` may have sent them back meanwhile.
+            let is_held = |message: &MessageExt| self.queue.with(|held| held.holds(message.queue_offset()));
+            if self.queue.is_dropped() || !self.delivery.messages().iter().any(is_held) {
+                return;
+            }
             if permit.is_none() {
                 match Arc::clone(&self.shared.permits).acquire_owned().await {
                     Ok(acquired) => permit = Some(acquired),

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
@@ -327,7 +328,9 @@ impl Puller {
 
     /// Hands over messages for as long as there are some and handlers are free, or for one burst.
     async fn deliver(&mut self, permit: tokio::sync::OwnedSemaphorePermit) {
-        tokio::task::yield_now().await;
+        // The next pull was just handed to the connection's task, which runs on this thread once we wait and which no
+        // other thread may take (tokio's LIFO slot). A handler that blocks must not hold up the whole connection.
+        task::yield_now().await;
         let now = std::time::Instant::now();
         let mut permit = permit;
         for _ in 0..BURST {
