@@ -10,7 +10,9 @@ use super::plan::{ByHand, Listeners, Plan};
 use super::{App, signals};
 use crate::config::{Config, LoadedConfig};
 use crate::error::{Error, Result};
-use crate::listener::{Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap};
+use crate::listener::{
+    Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap, listeners,
+};
 use crate::message::MessageExt;
 use crate::producer::Producer;
 
@@ -135,8 +137,8 @@ impl AppBuilder {
             if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
                 state.insert(producer.clone());
             }
-            let listeners =
-                Listeners { by_hand, linked: !without_linked, state: Some(Arc::new(state)), arounds };
+            let annotated = if without_linked { Vec::new() } else { listeners().collect() };
+            let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds };
             Plan::make(loaded, listeners, needs_listeners)
         };
         super::start(&mut loaded, plan).await

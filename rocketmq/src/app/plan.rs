@@ -44,8 +44,7 @@ pub(super) struct ByHand {
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) by_hand: Vec<ByHand>,
-    /// Whether the annotated ones count.
-    pub(super) linked: bool,
+    pub(super) annotated: Vec<&'static ListenerDef>,
     /// `None` where state is not looked at.
     pub(super) state: Option<Arc<StateMap>>,
     pub(super) arounds: Vec<Around>,
@@ -62,7 +61,8 @@ struct Declared {
 
 /// Checks configuration and annotated listeners against each other.
 pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
-    let listeners = Listeners { by_hand: Vec::new(), linked: true, state: None, arounds: Vec::new() };
+    let annotated = listeners().collect();
+    let listeners = Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new() };
     let mut problems = ConfigErrors::new();
     make(loaded, listeners, false, &mut problems);
     problems.into_result()
@@ -173,26 +173,21 @@ fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
 }
 
 fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) -> Vec<Declared> {
-    let Listeners { by_hand, linked, state, arounds } = listeners;
+    let Listeners { by_hand, mut annotated, state, arounds } = listeners;
     let mut declared = Vec::new();
-    if linked {
-        let mut definitions: Vec<_> = self::listeners().collect();
-        // In the order of the source, so that logs and errors are the same in every run.
-        definitions.sort_by_key(|definition| (definition.file, definition.line, definition.name));
-        for definition in definitions {
-            if let Some(state) = &state {
-                for missing in definition.missing_state(state) {
-                    problems.push(
-                        Problem::new(format!(
-                            "{definition} takes State<{missing}>, but there is no such state"
-                        ))
+    // In the order of the source, so that logs and errors are the same in every run.
+    annotated.sort_by_key(|definition| (definition.file, definition.line, definition.name));
+    for definition in annotated {
+        if let Some(state) = &state {
+            for missing in definition.missing_state(state) {
+                problems.push(
+                    Problem::new(format!("{definition} takes State<{missing}>, but there is no such state"))
                         .detail("give it to the builder: App::builder().state(value)"),
-                    );
-                }
+                );
             }
-            let handler = Handler::of(definition, state.clone().unwrap_or_default()).within(arounds.clone());
-            declared.extend(resolve(loaded, definition, handler, problems));
         }
+        let handler = Handler::of(definition, state.clone().unwrap_or_default()).within(arounds.clone());
+        declared.extend(resolve(loaded, definition, handler, problems));
     }
     for ByHand { group, topic, filter, handler, place } in by_hand {
         let handler = handler.within(arounds.clone());
@@ -350,3 +345,7 @@ impl PlannedGroup {
             .create()
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ pub(crate) struct ProcessQueue {
     held: usize,
     /// Bytes of their bodies.
     bytes: usize,
-    /// Where the next pull begins: the offset once everything is done. −1 before the first answer.
+    /// Where the next pull begins: the offset once everything is done. −1 before that is known.
     next_begin: i64,
 }
 

@@ -87,6 +87,9 @@ impl Puller {
             () = &mut stopped => return,
             found = self.find_start(takeover) => self.next_offset = found,
         }
+        // To be stored before the first message comes: a group that begins at the end and is stopped before would
+        // begin at the end again, and miss what was sent meanwhile.
+        self.queue.with(|messages| messages.pulled_to(self.next_offset));
         debug!(group = %self.shared.group, queue = %self.queue.queue, offset = self.next_offset, "pulling begins");
         loop {
             self.pull_if_possible();

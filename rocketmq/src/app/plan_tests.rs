@@ -1,0 +1,146 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::listener::{Argument, Arguments, ConsumeResult, FromMessage, Outcome, State};
+use crate::message::MessageExt;
+
+const MESSAGE: Argument = <&MessageExt as FromMessage<'_>>::ARGUMENT;
+
+const fn listener(name: &'static str, line: u32, group: &'static str, topic: &'static str) -> ListenerDef {
+    ListenerDef {
+        name,
+        file: "src/main.rs",
+        line,
+        group,
+        topic,
+        tag: None,
+        sql: None,
+        orderly: false,
+        broadcast: false,
+        cluster: None,
+        arguments: Arguments::new(&[MESSAGE]),
+        call: |_| Box::pin(async { Outcome::Done(ConsumeResult::Success) }),
+    }
+}
+
+/// What is wrong with these listeners and this file, as it is printed.
+fn problems(yaml: &str, annotated: &[&'static ListenerDef]) -> String {
+    match plan(yaml, annotated) {
+        Ok(plan) => panic!("nothing was found wrong: {plan:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn plan(yaml: &str, annotated: &[&'static ListenerDef]) -> Result<Plan> {
+    let loaded = Config::from_yaml(yaml)?;
+    let (annotated, state) = (annotated.to_vec(), Some(Arc::default()));
+    Plan::make(&loaded, Listeners { by_hand: Vec::new(), annotated, state, arounds: Vec::new() }, true)
+}
+
+#[test]
+fn listeners_of_a_group_become_one_consumer() {
+    static PAID: ListenerDef =
+        ListenerDef { tag: Some("paid"), ..listener("app::paid", 1, "orders", "events") };
+    static REST: ListenerDef = listener("app::rest", 2, "orders", "events");
+    static OTHER: ListenerDef = listener("app::other", 3, "other", "${topic:events}");
+    let yaml = "name_servers: a:1\ngroups: { orders: { concurrency: 3 }, other: {} }";
+    let plan = plan(yaml, &[&OTHER, &REST, &PAID]).unwrap();
+    let groups: Vec<_> =
+        plan.groups.iter().map(|group| (group.name.as_str(), group.subscriptions.len())).collect();
+    assert_eq!(groups, [("orders", 2), ("other", 1)]);
+    assert_eq!(plan.groups[0].config.concurrency, 3);
+    assert_eq!(plan.groups[1].subscriptions[0].topic.as_ref(), "events");
+}
+
+#[test]
+fn two_listeners_that_could_take_the_same_message_are_named_with_their_places() {
+    static FIRST: ListenerDef =
+        ListenerDef { tag: Some("paid || refunded"), ..listener("app::on_order", 12, "orders", "events") };
+    static SECOND: ListenerDef =
+        ListenerDef { tag: Some("paid"), ..listener("app::on_paid", 40, "orders", "events") };
+    assert_snapshot!(problems("name_servers: a:1", &[&FIRST, &SECOND]), @r#"
+    rocketmq cannot start: 1 problem
+
+      group `orders`: two listeners can take the same message of events
+            app::on_order (src/main.rs:12)  tag = "paid || refunded"
+            app::on_paid (src/main.rs:40)  tag = "paid"
+            give them different tags, or different groups if both must see every message
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn a_group_that_is_not_listed_and_one_without_a_listener_are_both_found() {
+    static STRAY: ListenerDef = listener("app::stray", 7, "odrers", "events");
+    let yaml = "name_servers: a:1\ngroups:\n  orders: {}\n  off: { enabled: false }";
+    assert_snapshot!(problems(yaml, &[&STRAY]), @r#"
+    rocketmq cannot start: 2 problems
+
+      app::stray (src/main.rs:7)  the group `odrers` of this listener is not listed under `groups:`
+            add `odrers: {}` there, or use one of: off, orders
+      <yaml>:3  group orders is listed but no listener of it is in this program
+            if it lives in another crate, add `use that_crate as _;` to main.rs, or set enabled: false
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn a_program_without_listeners_is_told_how_to_make_one() {
+    assert_snapshot!(problems("name_servers: a:1", &[]), @r#"
+    rocketmq cannot start: 1 problem
+
+      there is no listener in this program
+            annotate a function: #[rocketmq::listener(group = "testGroup", topic = "testTopic")]
+            if it is in another crate, add `use that_crate as _;` to main.rs: a crate that is not named is not linked
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn what_cannot_be_resolved_and_what_is_no_name_then_is_found() {
+    static UNSET: ListenerDef = listener("app::unset", 3, "g", "${no.such}");
+    static BAD: ListenerDef = listener("app::bad", 9, "g", "${topic:a b}");
+    static ELSEWHERE: ListenerDef = ListenerDef { cluster: Some("dr"), ..listener("app::far", 15, "g", "t") };
+    assert_snapshot!(problems("name_servers: a:1", &[&UNSET, &BAD, &ELSEWHERE]), @r#"
+    rocketmq cannot start: 3 problems
+
+      app::unset (src/main.rs:3)  `${no.such}` is not set and has no default
+            set the environment variable no.such, or a key no.such under `vars:`
+      app::bad (src/main.rs:9)  ' ' cannot be in a topic name; it may hold a-z A-Z 0-9 _ - % |
+      app::far (src/main.rs:15)  there is no cluster `dr`
+            under `clusters:` there are: default
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn state_that_nobody_gave_is_found_with_its_listener() {
+    static NEEDY: ListenerDef = ListenerDef {
+        arguments: Arguments::new(&[MESSAGE, <State<u32> as FromMessage<'_>>::ARGUMENT]),
+        ..listener("app::needy", 5, "g", "t")
+    };
+    assert_snapshot!(problems("name_servers: a:1", &[&NEEDY]), @r#"
+    rocketmq cannot start: 1 problem
+
+      app::needy (src/main.rs:5) takes State<u32>, but there is no such state
+            give it to the builder: App::builder().state(value)
+
+    nothing was started
+    "#);
+}
+
+#[test]
+fn a_setting_that_would_do_nothing_yet_is_refused() {
+    static ONE: ListenerDef = listener("app::one", 5, "g", "t");
+    assert_snapshot!(problems("name_servers: a:1\ntrace:\n  enabled: true", &[&ONE]), @r#"
+    rocketmq cannot start: 1 problem
+
+      <yaml>:3  trace.enabled: not supported yet; remove it
+
+    nothing was started
+    "#);
+}
