@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -59,6 +60,11 @@ impl Broker {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.ports.broker()
+    }
+
+    /// Where its messages are, in files that are named after the position of their first byte.
+    pub fn commit_log(&self) -> PathBuf {
+        self.process.home().store().join("commitlog")
     }
 
     /// Ends it with SIGKILL, as a power cut would; nothing to do if it does not run.

@@ -1,0 +1,129 @@
+//! A name server that says what it is told to, a broker that says nothing, and a network that cuts connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Listens on loopback until it is dropped.
+pub(crate) struct Fake {
+    addr: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _task: JoinSet<()>,
+}
+
+impl Fake {
+    /// Knows one topic, of which each of these brokers (name and address) has two queues.
+    pub(crate) async fn name_server(topic: &str, brokers: &[(&str, SocketAddr)]) -> Result<Self> {
+        let queues = |name: &str| json!({"brokerName": name, "readQueueNums": 2, "writeQueueNums": 2, "perm": 6, "topicSysFlag": 0});
+        let addresses = |name: &str, addr: &SocketAddr| json!({"cluster": "DefaultCluster", "brokerName": name, "brokerAddrs": {"0": addr.to_string()}});
+        let route = json!({
+            "queueDatas": brokers.iter().map(|(name, _)| queues(name)).collect::<Vec<_>>(),
+            "brokerDatas": brokers.iter().map(|(name, addr)| addresses(name, addr)).collect::<Vec<_>>(),
+        });
+        let known = (topic.to_owned(), route.to_string());
+        Self::listen(move |stream| {
+            let (topic, route) = known.clone();
+            async move {
+                // It ends with the connection.
+                drop(tell_route(stream, &topic, &route).await);
+            }
+        })
+        .await
+    }
+
+    /// Takes every connection and answers nothing.
+    pub(crate) async fn silent() -> Result<Self> {
+        Self::listen(|mut stream| async move {
+            let mut received = [0; 1024];
+            while stream.read(&mut received).await.is_ok_and(|count| count > 0) {}
+        })
+        .await
+    }
+
+    /// Leads to `server`, but cuts each connection once so many bytes came back on it.
+    pub(crate) async fn cutting(server: SocketAddr, after_bytes: u64) -> Result<Self> {
+        Self::listen(move |stream| async move {
+            // It ends with one of the two connections.
+            drop(pass_on(stream, server, after_bytes).await);
+        })
+        .await
+    }
+
+    async fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Result<Self>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(serve(stream));
+            }
+        });
+        Ok(Self { addr, connections, _task: task })
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// An address at which nobody listens.
+pub(crate) async fn nobody() -> Result<SocketAddr> {
+    // The port was just given to us, and is not given to anybody else soon.
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
+}
+
+/// Answers questions about one topic.
+async fn tell_route(mut stream: TcpStream, topic: &str, route: &str) -> Result<()> {
+    const SUCCESS: u32 = 0;
+    const TOPIC_NOT_EXIST: u32 = 17;
+    loop {
+        let length = stream.read_u32().await? as usize;
+        ensure!((4..1 << 20).contains(&length), "a frame of {length} bytes");
+        let mut frame = vec![0; length];
+        stream.read_exact(&mut frame).await?;
+        let header_length = frame.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize);
+        let header = frame.get(4..4 + header_length).context("the header is longer than the frame")?;
+        let header: Value = serde_json::from_slice(header)?;
+        let (code, body) =
+            if header["extFields"]["topic"] == topic { (SUCCESS, route) } else { (TOPIC_NOT_EXIST, "") };
+        let answer =
+            json!({"code": code, "language": "JAVA", "version": 479, "opaque": header["opaque"], "flag": 1});
+        let answer = answer.to_string();
+        let header_length = u32::try_from(answer.len())?;
+        let length = u32::try_from(4 + answer.len() + body.len())?;
+        let frame = [&length.to_be_bytes(), &header_length.to_be_bytes(), answer.as_bytes(), body.as_bytes()]
+            .concat();
+        stream.write_all(&frame).await?;
+    }
+}
+
+/// Passes bytes on, both ways, until this many came back, which is in the middle of a frame.
+async fn pass_on(client: TcpStream, server: SocketAddr, most: u64) -> Result<()> {
+    let server = TcpStream::connect(server).await?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (from_server, mut to_server) = server.into_split();
+    let mut answers = from_server.take(most);
+    tokio::select! {
+        asked = tokio::io::copy(&mut from_client, &mut to_server) => asked?,
+        answered = tokio::io::copy(&mut answers, &mut to_client) => answered?,
+    };
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Servers that are killed, and come back.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rocketmq::client::MqClientManager;
+use rocketmq::{Message, Producer, PushConsumer};
+
+use crate::fake::Fake;
+use crate::seen::{Handled, Seen};
+use crate::sending::{Stream, send, send_numbers};
+use crate::server::{Server, cluster, consumer_config, producer_config, unique};
+use crate::wait;
+
+on_each_server! { Shared:
+    nothing_is_lost_where_connections_are_cut_in_the_middle_of_a_frame,
+}
+
+on_each_server! { Alone:
+    a_start_waits_for_a_name_server_that_comes_late,
+    confirmed_messages_survive_a_broker_that_is_killed_under_load,
+    a_name_server_that_is_killed_and_comes_back_interrupts_nobody,
+}
+
+async fn confirmed_messages_survive_a_broker_that_is_killed_under_load(mut server: Server) -> Result<()> {
+    const QUEUES: u32 = 4;
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let manager = server.manager();
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    let stream = Stream::start(producer, &topic, Duration::from_millis(1));
+    stream.until_count(300).await?;
+    seen.until_count(100).await?;
+
+    server.kill_broker().await?;
+    let killed_at = stream.count();
+    server.restart_broker().await?;
+
+    // The same producer, the same consumer: nobody has to be started again.
+    stream.until_count(killed_at + 300).await?;
+    let sent = stream.stop().await;
+    // Some may have been stored whose confirmation was lost: more than were sent may be handled, not fewer.
+    let all = |handled: &Handled| sent.iter().all(|body| handled.times.contains_key(body));
+    seen.until("every confirmed message was handled", all).await?;
+    wait::until("all offsets are stored", async || {
+        let mut stored = 0;
+        for queue in 0..QUEUES {
+            stored += server.admin().max_offset(&topic, queue).await?;
+        }
+        Ok(server.committed(&group, &topic, QUEUES).await? == stored)
+    })
+    .await?;
+    assert_eq!(server.dead_letters(&group).await?, 0);
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_name_server_that_is_killed_and_comes_back_interrupts_nobody(mut server: Server) -> Result<()> {
+    let (topic, seen) = (unique("orders"), Seen::default());
+    server.create_topic(&topic, 4).await?;
+    // Soon enough to notice that nobody answers.
+    let mut cluster = server.cluster();
+    cluster.client.route_interval = Duration::from_millis(200);
+    let manager = MqClientManager::new(cluster);
+    PushConsumer::builder(unique("group"))
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    let producer = Producer::builder(unique("producer")).config(producer_config()).build(&manager)?;
+    manager.start().await?;
+    let mut sent = send(&producer, &topic, ["before"]).await?;
+    seen.until_all(&sent).await?;
+
+    server.kill_name_server().await?;
+    sent.extend(send_numbers(&producer, &topic, 200).await?);
+    seen.until_all(&sent).await?;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    sent.extend(send(&producer, &topic, (200..400).map(|number| number.to_string())).await?);
+    seen.until_all(&sent).await?;
+
+    server.restart_name_server().await?;
+    // New topics are found again, which only a name server can tell.
+    let other = unique("orders");
+    server.create_topic(&other, 1).await?;
+    wait::until("the new topic is found", async || {
+        Ok(producer.send(Message::new(&other).body("to a new topic")).await.is_ok())
+    })
+    .await?;
+    sent.extend(send(&producer, &topic, ["after"]).await?);
+    seen.until_all(&sent).await?;
+    seen.ensure_once()?;
+    manager.shutdown().await?;
+    Ok(())
+}
+
+async fn a_start_waits_for_a_name_server_that_comes_late(mut server: Server) -> Result<()> {
+    let (topic, seen) = (unique("orders"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    server.kill_name_server().await?;
+    let (manager, starting) = (server.manager(), server.manager());
+    PushConsumer::builder(unique("group"))
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&starting)?;
+    let producer = Producer::builder(unique("producer")).config(producer_config()).build(&manager)?;
+    manager.start().await?;
+    let mut start = tokio::task::JoinSet::new();
+    let handle = starting.clone();
+    start.spawn(async move { handle.start().await });
+    // Long enough for a try, which must not end the start.
+    let early = tokio::time::timeout(Duration::from_millis(300), start.join_next()).await;
+    assert!(early.is_err(), "the start did not wait: {early:?}");
+
+    server.restart_name_server().await?;
+
+    start.join_next().await.expect("it was started")??;
+    let sent = send_numbers(&producer, &topic, 50).await?;
+    seen.until_all(&sent).await?;
+    seen.ensure_once()?;
+    starting.shutdown().await?;
+    manager.shutdown().await?;
+    Ok(())
+}
+
+async fn nothing_is_lost_where_connections_are_cut_in_the_middle_of_a_frame(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let network = Fake::cutting(server.broker_addr(), 20_011).await?;
+    let name_server = Fake::name_server(&topic, &[("broker-a", network.addr())]).await?;
+    let manager = MqClientManager::new(cluster(&name_server.addr().to_string()));
+    let mut config = consumer_config();
+    config.pull_error_delay = Duration::from_millis(50);
+    PushConsumer::builder(&group)
+        .config(config)
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    let producer = Producer::builder(unique("producer")).config(producer_config()).build(&manager)?;
+    manager.start().await?;
+
+    let stream = Stream::start(producer, &topic, Duration::from_millis(1));
+    stream.until_count(300).await?;
+    wait::until("five connections were cut", async || Ok(5 < network.connections())).await?;
+    let sent = stream.stop().await;
+
+    let all = |handled: &Handled| sent.iter().all(|body| handled.times.contains_key(body));
+    seen.until("every confirmed message was handled", all).await?;
+    manager.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! What the library promises: each behaviour once, on the embedded server and on Apache RocketMQ 5.5.0 and 4.9.7.
+//!
+//! A case is an `async fn(Server) -> Result<()>`; [`on_each_server!`](server) makes three tests of it. Every case counts
+//! what was sent against what was handled, and waits for conditions, with a deadline.
+
+#[macro_use]
+mod server;
+mod fake;
+mod log;
+mod program;
+mod seen;
+mod sending;
+mod wait;
+
+mod consume;
+mod declare;
+mod faults;
+mod members;
+mod produce;
+mod retry;
+mod shutdown;
+mod start;

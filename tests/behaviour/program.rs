@@ -1,0 +1,103 @@
+//! A program of its own, `tests/member.rs`: a member that is killed, or told to stop.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::{self, Instant};
+
+use crate::seen::Seen;
+use crate::server::{Server, unique};
+
+/// A running program. Dropping it kills it.
+pub(crate) struct Program {
+    process: Child,
+    reader: JoinSet<()>,
+    config: PathBuf,
+}
+
+impl Program {
+    /// Starts a program whose listener takes the messages of `topic` for `group`, each of which takes it `pause`. What
+    /// it says that it has handled is noted in `seen`.
+    pub(crate) fn start(
+        server: &Server,
+        group: &str,
+        topic: &str,
+        pause: Duration,
+        seen: &Seen,
+    ) -> Result<Self> {
+        let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("member")).with_extension("yaml");
+        let text = format!(
+            "name_servers: {}\nvars: {{ member.group: {group}, member.topic: {topic} }}\n\
+             client: {{ shutdown_timeout: 10s }}\ndefaults: {{ consume_from: first }}\n",
+            server.name_server()
+        );
+        std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        let mut process = Command::new(env!("CARGO_BIN_EXE_member"))
+            .env("ROCKETMQ_CONFIG", &config)
+            .env("MEMBER_PAUSE_MS", pause.as_millis().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().context("its output is a pipe")?).lines();
+        let seen = seen.clone();
+        let mut reader = JoinSet::new();
+        reader.spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                seen.note_body(&line);
+            }
+        });
+        Ok(Self { process, reader, config })
+    }
+
+    /// SIGKILL: nothing in it can react.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.process.kill().await?;
+        self.end().await.map(drop)
+    }
+
+    /// SIGTERM, once; waits for its end, for at most `limit`.
+    pub(crate) async fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal().await?;
+        time::timeout(limit, self.end()).await.with_context(|| format!("it did not end within {limit:?}"))?
+    }
+
+    /// SIGTERM until it has ended, for at most `limit`.
+    pub(crate) async fn terminate_again_and_again(mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            self.signal().await?;
+            if let Ok(ended) = time::timeout(Duration::from_millis(50), self.end()).await {
+                return ended;
+            }
+        }
+        bail!("it did not end within {limit:?}")
+    }
+
+    async fn signal(&self) -> Result<()> {
+        let id = self.process.id().context("it has ended by itself")?;
+        // The shell has `kill` built in; this crate forbids `unsafe`.
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await?;
+        ensure!(sent.success(), "the signal was not sent");
+        Ok(())
+    }
+
+    /// Waits for its end, and for the last of its output.
+    async fn end(&mut self) -> Result<ExitStatus> {
+        let status = self.process.wait().await?;
+        while self.reader.join_next().await.is_some() {}
+        Ok(status)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Best effort: it is in `target`.
+        drop(std::fs::remove_file(&self.config));
+    }
+}

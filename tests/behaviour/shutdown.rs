@@ -1,0 +1,179 @@
+//! An end that loses nothing, and acknowledges nothing that was not handled.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use rocketmq::client::MqClientManager;
+use rocketmq::{MessageExt, PushConsumer};
+use tokio::time;
+
+use crate::program::Program;
+use crate::seen::Seen;
+use crate::sending::send_numbers;
+use crate::server::{Server, consumer_config, unique};
+use crate::wait;
+
+on_each_server! { Shared:
+    a_stop_in_the_middle_of_slow_messages_loses_none,
+    sigterm_ends_a_program_in_the_middle_of_its_work_with_exit_code_0,
+    a_second_signal_ends_a_program_at_once,
+    handlers_that_do_not_end_are_left_behind_and_their_messages_come_again,
+}
+
+const QUEUES: u32 = 4;
+
+/// That whatever the group has acknowledged was handled, by the offsets that the broker has stored.
+async fn ensure_nothing_acknowledged_unhandled(
+    server: &Server,
+    group: &str,
+    topic: &str,
+    handled: &[MessageExt],
+) -> Result<()> {
+    for queue in 0..QUEUES {
+        let stored = server.admin().committed(group, topic, queue).await?.unwrap_or_default();
+        let offsets: BTreeSet<i64> = handled
+            .iter()
+            .filter(|message| message.queue_id() == queue as i32)
+            .map(MessageExt::queue_offset)
+            .collect();
+        let missed = (0..stored).find(|offset| !offsets.contains(offset));
+        ensure!(missed.is_none(), "queue {queue}: {stored} is stored, but {missed:?} was not handled");
+    }
+    Ok(())
+}
+
+/// Lets another member handle whatever is left, each message at once.
+async fn succeed(server: &Server, group: &str, topic: &str) -> Result<(MqClientManager, Seen)> {
+    let (manager, seen) = (server.manager(), Seen::default());
+    PushConsumer::builder(group)
+        .config(consumer_config())
+        .subscribe(topic, "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    Ok((manager, seen))
+}
+
+/// That each of `sent` was handled by one or the other; returns how many by both.
+async fn until_handled(sent: &BTreeSet<String>, first: &Seen, successor: &Seen) -> Result<usize> {
+    let by_first = first.bodies();
+    let rest: BTreeSet<String> = sent.difference(&by_first).cloned().collect();
+    let has_rest = |handled: &crate::seen::Handled| rest.iter().all(|body| handled.times.contains_key(body));
+    successor.until("the successor has handled the rest", has_rest).await?;
+    Ok(by_first.intersection(&successor.bodies()).count())
+}
+
+async fn a_stop_in_the_middle_of_slow_messages_loses_none(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 1_000).await?;
+    let (begun, done) = (Seen::default(), Seen::default());
+    let (arrived, notes) = (begun.clone(), done.clone());
+    let manager = server.manager();
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", move |messages| {
+            let (arrived, notes) = (arrived.clone(), notes.clone());
+            async move {
+                messages.iter().for_each(|message| arrived.note(message));
+                time::sleep(Duration::from_millis(50)).await;
+                messages.iter().for_each(|message| notes.note(message));
+            }
+        })
+        .build(&manager)?;
+    manager.start().await?;
+    done.until_count(200).await?;
+
+    manager.shutdown().await?;
+
+    let handled = done.count();
+    assert!((200..1_000).contains(&handled), "{handled} were handled");
+    assert_eq!(begun.bodies(), done.bodies(), "a running handler was not waited for");
+    ensure_nothing_acknowledged_unhandled(&server, &group, &topic, &done.messages()).await?;
+    let (other, rest) = succeed(&server, &group, &topic).await?;
+    let twice = until_handled(&sent, &done, &rest).await?;
+    assert_eq!(twice, 0, "there was time to store every offset");
+    done.ensure_once()?;
+    rest.ensure_once()?;
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn sigterm_ends_a_program_in_the_middle_of_its_work_with_exit_code_0(server: Server) -> Result<()> {
+    let (topic, group, done) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 1_000).await?;
+    let program = Program::start(&server, &group, &topic, Duration::from_millis(50), &done)?;
+    done.until_count(200).await?;
+
+    // Its `shutdown_timeout`.
+    let status = program.terminate(Duration::from_secs(10)).await?;
+
+    assert!(status.success(), "{status}");
+    assert!(done.count() < 1_000, "it was over before it was stopped");
+    assert_eq!(server.admin().members(&group).await?, [""; 0]);
+    let (other, rest) = succeed(&server, &group, &topic).await?;
+    let twice = until_handled(&sent, &done, &rest).await?;
+    assert_eq!(twice, 0, "there was time to store every offset");
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_second_signal_ends_a_program_at_once(server: Server) -> Result<()> {
+    let (topic, group, done) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 20).await?;
+    let program = Program::start(&server, &group, &topic, Duration::from_secs(100), &done)?;
+    wait::until("it is at work", async || Ok(server.admin().members(&group).await?.len() == 1)).await?;
+
+    let status = program.terminate_again_and_again(Duration::from_secs(5)).await?;
+
+    assert_eq!(status.code(), Some(130), "{status}");
+    assert_eq!(done.count(), 0);
+    let (other, rest) = succeed(&server, &group, &topic).await?;
+    rest.until_all(&sent).await?;
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn handlers_that_do_not_end_are_left_behind_and_their_messages_come_again(
+    server: Server,
+) -> Result<()> {
+    let (topic, group, begun) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 10).await?;
+    let mut cluster = server.cluster();
+    cluster.client.shutdown_timeout = Duration::from_millis(300);
+    let manager = MqClientManager::new(cluster);
+    let notes = begun.clone();
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", move |messages| {
+            messages.iter().for_each(|message| notes.note(message));
+            pending::<()>()
+        })
+        .build(&manager)?;
+    manager.start().await?;
+    begun.until_all(&sent).await?;
+
+    let start = Instant::now();
+    let error = manager.shutdown().await.expect_err("ten handlers still run").to_string();
+
+    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    assert!(error.contains("10 handlers") && error.contains(&group), "{error}");
+    ensure_nothing_acknowledged_unhandled(&server, &group, &topic, &[]).await?;
+    let (other, rest) = succeed(&server, &group, &topic).await?;
+    rest.until_all(&sent).await?;
+    rest.ensure_once()?;
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}

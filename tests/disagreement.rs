@@ -1,0 +1,39 @@
+//! Two annotated listeners that contradict each other: a program of its own, since all of a program's are collected.
+
+use rocketmq::App;
+use rocketmq::MessageExt;
+use rocketmq::config::Config;
+
+#[rocketmq::listener(group = "group", topic = "orders", tag = "paid || new")]
+async fn the_one(_: MessageExt) {}
+
+#[rocketmq::listener(group = "group", topic = "orders", tag = "paid")]
+async fn the_other(_: MessageExt) {}
+
+#[rocketmq::listener(group = "group", topic = "mails", orderly)]
+async fn in_order(_: MessageExt) {}
+
+/// Before anything is connected: there is no server here.
+#[tokio::test]
+async fn listeners_that_disagree_stop_the_start_and_both_are_named() {
+    let error = App::builder().config_value(Config::default()).start().await.unwrap_err().to_string();
+    let parts = [
+        "group `group`",
+        "the_one (tests/disagreement.rs:",
+        "the_other (tests/disagreement.rs:",
+        "paid || new",
+    ];
+    // There are no orderly groups yet; whoever declares one learns it in the same error.
+    for part in parts.into_iter().chain(["in_order (tests/disagreement.rs:", "`orderly`"]) {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+/// Each is still a function, which can be called.
+#[tokio::test]
+async fn annotated_functions_stay_functions() {
+    let message = || MessageExt::from(rocketmq::Message::new("orders").body("x"));
+    the_one(message()).await;
+    the_other(message()).await;
+    in_order(message()).await;
+}
