@@ -18,6 +18,8 @@ pub(crate) struct Program {
     process: Child,
     reader: JoinSet<()>,
     config: PathBuf,
+    /// What it says that it has begun with.
+    pub(crate) begun: Seen,
 }
 
 impl Program {
@@ -45,14 +47,18 @@ impl Program {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("its output is a pipe")?).lines();
-        let seen = seen.clone();
+        let (seen, begun) = (seen.clone(), Seen::default());
+        let begins = begun.clone();
         let mut reader = JoinSet::new();
         reader.spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                seen.note_body(&line);
+                match line.strip_prefix("begin ") {
+                    Some(body) => begins.note_body(body),
+                    None => seen.note_body(&line),
+                }
             }
         });
-        Ok(Self { process, reader, config })
+        Ok(Self { process, reader, config, begun })
     }
 
     /// SIGKILL: nothing in it can react.

@@ -13,7 +13,6 @@ use crate::program::Program;
 use crate::seen::Seen;
 use crate::sending::send_numbers;
 use crate::server::{Server, consumer_config, unique};
-use crate::wait;
 
 on_each_server! { Shared:
     a_stop_in_the_middle_of_slow_messages_loses_none,
@@ -130,7 +129,7 @@ async fn a_second_signal_ends_a_program_at_once(server: Server) -> Result<()> {
     let (sender, producer) = server.producer().await?;
     let sent = send_numbers(&producer, &topic, 20).await?;
     let program = Program::start(&server, &group, &topic, Duration::from_secs(100), &done)?;
-    wait::until("it is at work", async || Ok(server.admin().members(&group).await?.len() == 1)).await?;
+    program.begun.until_count(1).await?;
 
     let status = program.terminate_again_and_again(Duration::from_secs(5)).await?;
 
