@@ -63,6 +63,29 @@ impl Tasks {
         self.start(watched.instrument(debug_span!("task", name)));
     }
 
+    /// Does `work` every `period`, for the first time after one, until the owner stops. What has begun then is finished.
+    pub(crate) fn spawn_periodic<F>(
+        &self,
+        name: &'static str,
+        period: Duration,
+        work: impl Fn() -> F + Clone + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let stopping = self.stopping.clone();
+        self.spawn_lasting(name, move || {
+            let (stopping, work) = (stopping.clone(), work.clone());
+            async move {
+                loop {
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = time::sleep(period) => work().await,
+                    }
+                }
+            }
+        });
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the one place that may: what is started here is tracked")]
     fn start(&self, future: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.tracker.track_future(future));

@@ -15,6 +15,7 @@ mod processor;
 mod route;
 mod routes;
 mod service_state;
+mod startup;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

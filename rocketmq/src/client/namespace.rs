@@ -12,9 +12,19 @@ pub(crate) fn wrap(namespace: Option<&str>, name: &str) -> Arc<str> {
     if wrapped || is_system(name) { name.into() } else { format!("{prefix}{namespace}%{plain}").into() }
 }
 
+/// The name as its user knows it: without the namespace; a name that is not in it stays as it is.
+pub(crate) fn strip<'a>(namespace: Option<&str>, name: &'a str) -> &'a str {
+    let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else { return name };
+    name.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('%')).unwrap_or(name)
+}
+
 /// The retry topic of a group, whose name is that on the wire.
 pub(crate) fn retry_topic(group: &str) -> Arc<str> {
     format!("%RETRY%{group}").into()
+}
+
+pub(crate) fn is_retry_topic(topic: &str) -> bool {
+    topic.starts_with("%RETRY%")
 }
 
 fn split(name: &str) -> (&str, &str) {
@@ -56,5 +66,13 @@ mod tests {
             assert_eq!(wrap(Some("ns"), name).as_ref(), wrapped);
         }
         assert_eq!(wrap(None, "orders").as_ref(), "orders");
+    }
+
+    #[test]
+    fn what_was_wrapped_is_shown_as_it_was_written() {
+        for (name, shown) in [("ns%orders", "orders"), ("other%orders", "other%orders"), ("ns", "ns")] {
+            assert_eq!(strip(Some("ns"), name), shown);
+        }
+        assert_eq!(strip(None, "ns%orders"), "ns%orders");
     }
 }

@@ -13,6 +13,7 @@ mod puller;
 mod queue;
 mod rebalance;
 mod send_back;
+mod share;
 mod start_offset;
 mod subscription;
 
@@ -22,9 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 pub use builder::PushConsumerBuilder;
 pub use subscription::Conflict;
@@ -34,8 +34,8 @@ use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
 use self::rebalance::{Rebalancer, flow_limits};
 use self::subscription::Subscriptions;
-use crate::client::{GroupMember, Home, MqClient, RouteError, ServiceState, StateCell, namespace};
-use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig, Startup};
+use crate::client::{GroupMember, Home, MqClient, ServiceState, StateCell, namespace};
+use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
@@ -361,7 +361,7 @@ impl Shared {
     async fn start(self: &Arc<Self>) -> Result<()> {
         let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
         self.client.add_consumer(&self.group, Arc::downgrade(&member));
-        self.find_routes().await?;
+        self.client.find_routes(&self.group, self.subscriptions.topics()).await?;
         // Brokers refuse the pulls of a group that they do not know.
         self.client.heartbeat_all().await;
         let shared = Arc::clone(self);
@@ -371,40 +371,6 @@ impl Shared {
         let every =
             (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
         self.spawn_periodic("clean expired", every, |shared| async move { shared.clean_expired().await });
-        Ok(())
-    }
-
-    /// Asks for the routes of all topics; a topic without one is looked for later, too.
-    async fn find_routes(&self) -> Result<()> {
-        let config = self.client.config();
-        let started = Instant::now();
-        let mut reported = false;
-        for topic in self.subscriptions.topics() {
-            loop {
-                match self.client.fetch_route(topic).await {
-                    Err(error @ RouteError::NoNameServer { .. }) => {
-                        let is_late = config.startup_timeout <= started.elapsed();
-                        if is_late && config.startup == Startup::Fail {
-                            return Err(error.into());
-                        }
-                        if !std::mem::replace(&mut reported, true) {
-                            let give_up = (config.startup == Startup::Fail).then_some(config.startup_timeout);
-                            warn!(group = %self.group, %error, cause = %Error::chain(&error), ?give_up, "the start waits for a name server");
-                        }
-                        time::sleep(
-                            (config.startup_timeout / 20)
-                                .clamp(Duration::from_millis(10), Duration::from_secs(1)),
-                        )
-                        .await;
-                    }
-                    Ok(_) => break,
-                    Err(error) => {
-                        debug!(group = %self.group, %topic, %error, "no route at start");
-                        break;
-                    }
-                }
-            }
-        }
         Ok(())
     }
 
@@ -444,18 +410,7 @@ impl Shared {
         F: Future<Output = ()> + Send,
     {
         let shared = Arc::clone(self);
-        self.pulling.spawn_lasting(name, move || {
-            let shared = Arc::clone(&shared);
-            async move {
-                let stopping = shared.stopping().clone();
-                loop {
-                    tokio::select! {
-                        () = stopping.cancelled() => return,
-                        () = time::sleep(period) => work(Arc::clone(&shared)).await,
-                    }
-                }
-            }
-        });
+        self.pulling.spawn_periodic(name, period, move || work(Arc::clone(&shared)));
     }
 
     fn stopping(&self) -> &CancellationToken {

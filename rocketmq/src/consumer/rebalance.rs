@@ -2,19 +2,20 @@
 //!
 //! Source: `behaviour.md` section 3.4.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time;
 use tracing::{debug, info, warn};
 
 use super::Shared;
-use super::allocate::allocate;
 use super::process_queue::FlowLimits;
 use super::puller::Puller;
 use super::queue::OwnedQueue;
-use crate::client::RouteError;
+use super::share::{MissingTopics, Share, share};
+use crate::client::namespace;
 use crate::config::{ConsumerConfig, FlowConfig};
 use crate::listener::Origin;
 use crate::message::MessageQueue;
@@ -22,15 +23,14 @@ use crate::message::MessageQueue;
 /// Between two rounds at least: members that come together cause one round, not many.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// After a round that could not be finished.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// A queue that was not pulled for so long has lost its task, and is taken anew.
 const PULL_MAX_IDLE: Duration = Duration::from_secs(120);
 
 /// The task that keeps the share of this member right.
 pub(super) struct Rebalancer {
     shared: Arc<Shared>,
-    /// Topics whose absence has been reported.
-    missing: HashSet<Arc<str>>,
+    missing: MissingTopics,
 }
 
 /// The share of one topic could not be computed; the queues stay as they are.
@@ -38,7 +38,7 @@ struct Unbalanced;
 
 impl Rebalancer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, missing: HashSet::new() }
+        Self { shared, missing: MissingTopics::default() }
     }
 
     /// Runs until the consumer stops.
@@ -55,13 +55,7 @@ impl Rebalancer {
             let wait = if balanced { shared.client.config().rebalance_interval } else { RETRY_INTERVAL };
             tokio::select! {
                 () = shared.stopping().cancelled() => return,
-                () = async {
-                    time::sleep(MIN_INTERVAL).await;
-                    tokio::select! {
-                        () = shared.wake.notified() => {}
-                        () = time::sleep(wait.saturating_sub(MIN_INTERVAL)) => {}
-                    }
-                } => {}
+                () = rest(&shared.wake, wait) => {}
             }
         }
     }
@@ -84,43 +78,19 @@ impl Rebalancer {
 
     /// The queues of `topic` that are ours, and whether the group has other members.
     async fn share(&mut self, topic: &Arc<str>) -> Result<(Vec<MessageQueue>, bool), Unbalanced> {
-        let group = &self.shared.group;
-        let route = match self.shared.client.route(topic).await {
-            Ok(route) => route,
-            Err(error) => {
-                self.report(topic, &error);
-                return Err(Unbalanced);
-            }
-        };
-        if self.missing.remove(topic) {
-            info!(%group, %topic, "the topic is there now");
-        }
-        let mut members = self.shared.client.consumer_ids(group, topic).await.map_err(|error| {
-            debug!(%group, %topic, %error, "the members of the group are not known, its queues stay as they are");
-            Unbalanced
-        })?;
-        members.sort_unstable();
-        let own = self.shared.client.id();
-        if !members.iter().any(|member| member == own) {
-            // The broker has not heard of us: it is new, or was restarted.
-            self.shared.client.heartbeat_soon();
-            return Err(Unbalanced);
-        }
-        let strategy = self.shared.config.allocate;
-        match allocate(strategy, &route.subscribe, &members, own) {
-            Some(queues) => Ok((queues, members.len() > 1)),
-            None => Err(Unbalanced),
-        }
+        let Shared { client, group, config, .. } = &*self.shared;
+        let shared = share(client, group, topic, config.allocate).await;
+        self.missing.note(group, topic, &shared);
+        shared.map(|Share { queues, others }| (queues, others)).map_err(|_| Unbalanced)
     }
+}
 
-    fn report(&mut self, topic: &Arc<str>, error: &RouteError) {
-        let group = &self.shared.group;
-        let is_retry = topic == self.shared.subscriptions.retry_topic();
-        if is_retry || !self.missing.insert(Arc::clone(topic)) {
-            debug!(%group, %topic, %error, "no route yet");
-        } else {
-            warn!(%group, %topic, %error, "no messages will come from this topic until it is there; it is looked for all the time");
-        }
+/// Waits between two rounds: for `wait`, or until one is asked for.
+pub(super) async fn rest(wake: &Notify, wait: Duration) {
+    time::sleep(MIN_INTERVAL).await;
+    tokio::select! {
+        () = wake.notified() => {}
+        () = time::sleep(wait.saturating_sub(MIN_INTERVAL)) => {}
     }
 }
 
@@ -206,13 +176,11 @@ impl Shared {
 
     /// The queue as listeners see it: without the namespace.
     fn shown(&self, queue: &Arc<MessageQueue>) -> Arc<MessageQueue> {
-        let namespace = self.subscriptions.namespace();
-        match queue.topic.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('%')) {
-            Some(plain) if !namespace.is_empty() => {
-                Arc::new(MessageQueue::new(plain, Arc::clone(&queue.broker_name), queue.queue_id))
-            }
-            _ => Arc::clone(queue),
+        let shown = namespace::strip(Some(self.subscriptions.namespace()), &queue.topic);
+        if shown == queue.topic.as_ref() {
+            return Arc::clone(queue);
         }
+        Arc::new(MessageQueue::new(shown, Arc::clone(&queue.broker_name), queue.queue_id))
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Shared;
 use super::queue::OwnedQueue;
+use crate::client::{MqClient, namespace};
 use crate::config::ConsumeFrom;
+use crate::message::MessageQueue;
 use crate::remoting::RequestError;
 
 /// The offset to begin at: the group's own where a broker has one, else what `consume_from` says.
@@ -17,16 +19,24 @@ pub(super) async fn start_offset(shared: &Shared, owned: &OwnedQueue) -> Result<
         owned.note_stored(stored);
         return Ok(stored);
     }
-    let is_retry = queue.topic == *shared.subscriptions.retry_topic();
-    match shared.config.consume_from {
+    first_offset(client, queue, shared.config.consume_from).await
+}
+
+/// The offset to begin at where no broker has one of the group.
+pub(super) async fn first_offset(
+    client: &MqClient,
+    queue: &MessageQueue,
+    consume_from: ConsumeFrom,
+) -> Result<i64, RequestError> {
+    match consume_from {
         // What waits to be delivered again is older than the group's first offset here, and must not be passed.
-        _ if is_retry => Ok(0),
+        _ if namespace::is_retry_topic(&queue.topic) => Ok(0),
         ConsumeFrom::Last => client.max_offset(queue).await,
         ConsumeFrom::First => client.min_offset(queue).await,
         ConsumeFrom::Timestamp(time) => client.search_offset(queue, unix_ms(time)).await,
     }
 }
 
-fn unix_ms(time: SystemTime) -> i64 {
+pub(super) fn unix_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
