@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::client::{RouteError, StateError};
 use crate::config::{ConfigErrors, Problem};
-use crate::consumer::Conflict;
+use crate::consumer::{Conflict, LitePullError};
 use crate::message::MessageError;
 use crate::producer::SendError;
 use crate::remoting::RequestError;
@@ -37,6 +37,8 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A lite pull consumer did not do what it was asked.
+    LitePull(LitePullError),
     /// A producer cannot be made or started.
     Producer {
         /// Its group.
@@ -93,6 +95,7 @@ impl fmt::Display for Error {
             Self::Consumer { group, reason } => {
                 write!(f, "the consumer of group {group} cannot run: {reason}")
             }
+            Self::LitePull(error) => error.fmt(f),
             Self::Producer { group, reason } => {
                 write!(f, "the producer of group {group} cannot run: {reason}")
             }
@@ -146,6 +149,7 @@ from! {
     Config: ConfigErrors,
     Config: Problem,
     State: StateError,
+    LitePull: LitePullError,
     Route: RouteError,
     Request: RequestError,
     Send: SendError,

@@ -69,7 +69,10 @@ mod tasks;
 pub use app::{App, AppBuilder, check, run};
 pub use bytes::Bytes;
 pub use config::Config;
-pub use consumer::{Conflict, PushConsumer, PushConsumerBuilder};
+pub use consumer::{
+    Conflict, LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages, PushConsumer,
+    PushConsumerBuilder,
+};
 pub use error::{Error, Result};
 pub use listener::{
     BadPayload, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult,

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::client::{Home, ServiceState, StateCell};
 use crate::config::{ClusterConfig, NameServers};
-use crate::consumer::{PushConsumer, PushConsumerBuilder};
+use crate::consumer::{LitePullConsumer, LitePullConsumerBuilder, PushConsumer, PushConsumerBuilder};
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerBuilder};
 
@@ -48,7 +48,30 @@ struct Inner {
 struct Registered {
     /// By name servers and group: an instance name does not make a second consumer of a group another one.
     consumers: HashMap<(String, String), PushConsumer>,
+    lite_pull_consumers: HashMap<(String, String), LitePullConsumer>,
     producers: HashMap<(String, String), Producer>,
+}
+
+/// Everything that is registered.
+struct All {
+    consumers: Vec<PushConsumer>,
+    lite_pull_consumers: Vec<LitePullConsumer>,
+    producers: Vec<Producer>,
+}
+
+impl Registered {
+    /// That there is no consumer of this group, of whichever kind; one that was shut down makes room for its successor.
+    fn check_consumer(&self, key: &(String, String)) -> Result<()> {
+        let push = self.consumers.get(key).map(PushConsumer::state);
+        let lite_pull = self.lite_pull_consumers.get(key).map(LitePullConsumer::state);
+        match push.into_iter().chain(lite_pull).any(|state| state != ServiceState::ShutdownAlready) {
+            true => Err(Error::consumer(
+                &key.1,
+                "the manager has a consumer of this group already; one is enough, and shares the work among all of its listeners",
+            )),
+            false => Ok(()),
+        }
+    }
 }
 
 impl MqClientManager {
@@ -91,19 +114,23 @@ impl MqClientManager {
     pub fn register_consumer(&self, consumer: &PushConsumer) -> Result<()> {
         let key = (self.servers_of(consumer.cluster()), consumer.group().to_owned());
         let mut registered = self.registered();
-        // One that was shut down makes room for its successor.
-        let taken = registered
-            .consumers
-            .get(&key)
-            .is_some_and(|other| other.state() != ServiceState::ShutdownAlready);
-        if taken {
-            return Err(Error::consumer(
-                consumer.group(),
-                "the manager has a consumer of this group already; one is enough, and shares the work among all of its listeners",
-            ));
-        }
+        registered.check_consumer(&key)?;
         consumer.settle(self.inner.home.clone())?;
         registered.consumers.insert(key, consumer.clone());
+        Ok(())
+    }
+
+    /// Makes a lite pull consumer part of this manager, which [`start`](Self::start) starts.
+    ///
+    /// # Errors
+    ///
+    /// Where the manager has a consumer of that group already, or the consumer has been registered or started.
+    pub fn register_lite_pull_consumer(&self, consumer: &LitePullConsumer) -> Result<()> {
+        let key = (self.servers_of(consumer.cluster()), consumer.group().to_owned());
+        let mut registered = self.registered();
+        registered.check_consumer(&key)?;
+        consumer.settle(self.inner.home.clone())?;
+        registered.lite_pull_consumers.insert(key, consumer.clone());
         Ok(())
     }
 
@@ -154,11 +181,16 @@ impl MqClientManager {
     }
 
     async fn start_all(&self) -> Result<()> {
-        let (consumers, producers) = self.all();
+        let All { consumers, lite_pull_consumers, producers } = self.all();
         for producer in producers.iter().filter(|producer| producer.state() == ServiceState::CreateJust) {
             producer.start().await?;
         }
         for consumer in consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust) {
+            consumer.start().await?;
+        }
+        for consumer in
+            lite_pull_consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust)
+        {
             consumer.start().await?;
         }
         Ok(())
@@ -175,10 +207,16 @@ impl MqClientManager {
     }
 
     async fn shutdown_all(&self) -> Result<()> {
-        let (consumers, producers) = self.all();
+        let All { consumers, lite_pull_consumers, producers } = self.all();
         let mut stops = tokio::task::JoinSet::new();
         for consumer in consumers {
             stops.spawn(async move { consumer.shutdown().await });
+        }
+        for consumer in lite_pull_consumers {
+            stops.spawn(async move {
+                consumer.shutdown().await;
+                Ok(())
+            });
         }
         let mut result = Ok(());
         while let Some(stopped) = stops.join_next().await {
@@ -191,9 +229,13 @@ impl MqClientManager {
         result
     }
 
-    fn all(&self) -> (Vec<PushConsumer>, Vec<Producer>) {
+    fn all(&self) -> All {
         let registered = self.registered();
-        (registered.consumers.values().cloned().collect(), registered.producers.values().cloned().collect())
+        All {
+            consumers: registered.consumers.values().cloned().collect(),
+            lite_pull_consumers: registered.lite_pull_consumers.values().cloned().collect(),
+            producers: registered.producers.values().cloned().collect(),
+        }
     }
 
     fn servers_of(&self, cluster: Option<&ClusterConfig>) -> String {
@@ -229,6 +271,19 @@ impl PushConsumerBuilder {
     pub fn build(self, manager: &MqClientManager) -> Result<PushConsumer> {
         let consumer = self.create()?;
         manager.register_consumer(&consumer)?;
+        Ok(consumer)
+    }
+}
+
+impl LitePullConsumerBuilder {
+    /// Makes the consumer and registers it at `manager`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create) and of [`MqClientManager::register_lite_pull_consumer`].
+    pub fn build(self, manager: &MqClientManager) -> Result<LitePullConsumer> {
+        let consumer = self.create()?;
+        manager.register_lite_pull_consumer(&consumer)?;
         Ok(consumer)
     }
 }

@@ -52,17 +52,28 @@ impl MqClient {
         address: &Address,
         request: &PullMessage,
     ) -> Result<PullAnswer, RequestError> {
-        let command = self.remoting.command(request, Bytes::new());
-        let answer = self.remoting.invoke(address, command, self.config.pull_timeout).await?;
+        self.pull_as(PullMessage::CODE, address, request, self.config.pull_timeout).await
+    }
+
+    /// The same under another code, with another limit.
+    pub(crate) async fn pull_as(
+        &self,
+        code: RequestCode,
+        address: &Address,
+        request: &PullMessage,
+        limit: Duration,
+    ) -> Result<PullAnswer, RequestError> {
+        let command = self.remoting.command_as(code, request, Bytes::new());
+        let answer = self.remoting.invoke(address, command, limit).await?;
         let status = match answer.response_code() {
             ResponseCode::SUCCESS => PullStatus::Found,
             ResponseCode::PULL_NOT_FOUND => PullStatus::NoNewMessage,
             ResponseCode::PULL_RETRY_IMMEDIATELY => PullStatus::NoMatchedMessage,
             ResponseCode::PULL_OFFSET_MOVED => PullStatus::OffsetIllegal,
-            _ => return Err(refused(address, PullMessage::CODE, &answer)),
+            _ => return Err(refused(address, code, &answer)),
         };
         let WithBody { header, body } = WithBody::from_command(answer)
-            .map_err(|error| RequestError::bad_answer(address, PullMessage::CODE, &error))?;
+            .map_err(|error| RequestError::bad_answer(address, code, &error))?;
         Ok(PullAnswer { status, header, body })
     }
 

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::MqClient;
 use crate::config::{ClusterConfig, NameServers};
 use crate::error::{Error, Result};
+use crate::remoting::RequestType;
 use crate::tasks::Tasks;
 
 /// How long connections get to send what they hold.
@@ -31,6 +32,7 @@ pub(crate) struct Clients(Mutex<Vec<Entry>>);
 #[derive(Debug)]
 struct Entry {
     cluster: ClusterConfig,
+    request_type: RequestType,
     client: Arc<MqClient>,
     users: usize,
 }
@@ -38,6 +40,15 @@ struct Entry {
 impl Clients {
     /// The client of `cluster`, made if there is none. Everyone who acquires has to [release](Self::release).
     pub(crate) fn acquire(&self, cluster: &ClusterConfig) -> Result<Arc<MqClient>> {
+        self.acquire_for(RequestType::Plain, cluster)
+    }
+
+    /// The same for requests of this type: each has clients of its own.
+    pub(crate) fn acquire_for(
+        &self,
+        request_type: RequestType,
+        cluster: &ClusterConfig,
+    ) -> Result<Arc<MqClient>> {
         let NameServers::Addresses(addresses) = &cluster.name_servers else {
             return Err(Error::other(
                 "`name_servers: embedded` is for `rocketmq::run()` and `App`; by hand, start a `rocketmq::embedded::Server` \
@@ -45,12 +56,13 @@ impl Clients {
             ));
         };
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.cluster == *cluster) {
+        let is_same = |entry: &&mut Entry| entry.request_type == request_type && entry.cluster == *cluster;
+        if let Some(entry) = entries.iter_mut().find(is_same) {
             entry.users += 1;
             return Ok(Arc::clone(&entry.client));
         }
-        let client = MqClient::start(cluster, addresses, Tasks::default())?;
-        entries.push(Entry { cluster: cluster.clone(), client: Arc::clone(&client), users: 1 });
+        let client = MqClient::start(cluster, request_type, addresses, Tasks::default())?;
+        entries.push(Entry { cluster: cluster.clone(), request_type, client: Arc::clone(&client), users: 1 });
         Ok(client)
     }
 

@@ -40,7 +40,7 @@ use crate::config::{ClientConfig, ClusterConfig, SerializeType, TlsConfig};
 use crate::error::{Error, Result};
 use crate::protocol::HeaderForm;
 use crate::protocol::body::{ConsumerData, ProducerData};
-use crate::remoting::{Limits, RemotingClient, RemotingSettings, Signer, Tls, TlsSettings};
+use crate::remoting::{Limits, RemotingClient, RemotingSettings, RequestType, Signer, Tls, TlsSettings};
 use crate::tasks::Tasks;
 
 /// The topic whose route new topics get where brokers create them by themselves.
@@ -94,11 +94,16 @@ impl MqClient {
     /// # Errors
     ///
     /// Where the files for TLS cannot be used.
-    pub(crate) fn start(cluster: &ClusterConfig, name_servers: &[String], tasks: Tasks) -> Result<Arc<Self>> {
+    pub(crate) fn start(
+        cluster: &ClusterConfig,
+        request_type: RequestType,
+        name_servers: &[String],
+        tasks: Tasks,
+    ) -> Result<Arc<Self>> {
         let config = cluster.client.clone();
-        let settings = settings(cluster)?;
+        let settings = settings(cluster, request_type)?;
         let client = Arc::new_cyclic(|client| Self {
-            id: id::client_id(config.instance.as_deref(), config.unit.as_deref()),
+            id: id::client_id(config.instance.as_deref(), config.unit.as_deref(), request_type),
             remoting: RemotingClient::new(
                 settings,
                 Arc::new(Processor::new(Weak::clone(client))),
@@ -222,7 +227,7 @@ impl MqClient {
     }
 }
 
-fn settings(cluster: &ClusterConfig) -> Result<RemotingSettings> {
+fn settings(cluster: &ClusterConfig, request_type: RequestType) -> Result<RemotingSettings> {
     let client = &cluster.client;
     let signer = cluster.acl.as_ref().and_then(|acl| {
         let token = acl.security_token.as_ref().map(|token| token.expose().to_owned());
@@ -242,6 +247,7 @@ fn settings(cluster: &ClusterConfig) -> Result<RemotingSettings> {
         signer,
         tls: tls(&cluster.tls).map_err(|reason| Error::other(format!("tls: {reason}")))?,
         namespace_v2: client.namespace_v2.clone(),
+        request_type,
     })
 }
 

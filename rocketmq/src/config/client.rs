@@ -107,7 +107,7 @@ impl Default for ClientConfig {
 }
 
 /// What a broker and the way may take beyond the time for which the broker holds a pull.
-const PULL_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const PULL_MARGIN: Duration = Duration::from_secs(5);
 
 impl ClientConfig {
     /// `offset_dir` with a leading `~` replaced by this user's home directory.

@@ -16,6 +16,7 @@ mod cluster;
 mod consumer;
 mod document;
 mod environment;
+mod lite_pull;
 mod load;
 mod names;
 mod nearest;
@@ -40,6 +41,7 @@ pub use consumer::{
     Allocate, BadPayload, ConsumeFrom, ConsumerConfig, FixedQueue, FlowConfig, PopConfig, Rebalance,
     RetryDelay,
 };
+pub use lite_pull::LitePullConfig;
 pub use load::{LoadedConfig, Sources};
 pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
 pub use problem::{ConfigErrors, Problem};

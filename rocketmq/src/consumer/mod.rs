@@ -8,6 +8,7 @@
 mod allocate;
 mod builder;
 mod consume;
+mod lite_pull;
 mod process_queue;
 mod puller;
 mod queue;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use builder::PushConsumerBuilder;
+pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages};
 pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
 

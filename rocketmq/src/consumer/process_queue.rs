@@ -137,6 +137,17 @@ impl ProcessQueue {
         }
     }
 
+    /// Lets a message that was taken wait again, for `listener`.
+    pub(crate) fn give_again(&mut self, offset: i64, listener: usize) {
+        let Some(at) = self.find(offset) else { return };
+        let progress = &mut self.slots[at].progress;
+        *progress = match std::mem::replace(progress, Progress::Done) {
+            Progress::Started { message, .. } => Progress::Waiting { message, listener },
+            other => other,
+        };
+        self.cursor = self.cursor.min(at);
+    }
+
     /// Marks a message as done: handled, or taken back by the broker. Whether it was held until now.
     pub(crate) fn finish(&mut self, offset: i64) -> bool {
         let Some(at) = self.find(offset) else { return false };
@@ -200,20 +211,20 @@ impl ProcessQueue {
         expired.map(|(message, _)| message.clone()).collect()
     }
 
-    #[cfg(test)]
-    fn held(&self) -> usize {
+    /// How many messages are not done.
+    pub(crate) fn held(&self) -> usize {
         self.held
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::message::stored::{Record, decode};
 
     const LIMITS: FlowLimits = FlowLimits { messages: 3, bytes: 100, span: 10 };
 
-    fn message(offset: i64) -> MessageExt {
+    pub(in crate::consumer) fn message(offset: i64) -> MessageExt {
         let loopback = "127.0.0.1:1".parse().unwrap();
         let record = Record {
             queue_id: 0,
@@ -296,6 +307,19 @@ mod tests {
         assert_eq!(offsets(queue.take(now, batch)), [1]);
         assert_eq!(offsets(queue.take(now, batch)), [3]);
         assert_eq!(offsets(queue.take(now, batch)), [4]);
+    }
+
+    #[test]
+    fn what_is_given_again_is_taken_again_and_what_is_done_is_not() {
+        let mut queue = queue(0..4);
+        let now = Instant::now();
+        assert_eq!(offsets(queue.take(now, |_| 3)), [0, 1, 2]);
+        queue.finish(1);
+        for offset in [0, 1, 2, 9] {
+            queue.give_again(offset, 0);
+        }
+        assert_eq!(queue.offset(), Some(0));
+        assert_eq!(offsets(queue.take(now, |_| 9)), [0, 2, 3]);
     }
 
     #[test]

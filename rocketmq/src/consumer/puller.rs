@@ -27,13 +27,13 @@ use crate::remoting::RequestError;
 
 /// A new owner waits so long before it reads the offset, where there are other members: the one before may not have
 /// stored it yet.
-const TAKEOVER_DELAY: Duration = Duration::from_millis(500);
+pub(super) const TAKEOVER_DELAY: Duration = Duration::from_millis(500);
 /// How long a queue that is full is left alone, unless something is done before.
-const FULL_DELAY: Duration = Duration::from_millis(50);
+pub(super) const FULL_DELAY: Duration = Duration::from_millis(50);
 /// How long a suspended consumer sleeps between two looks.
 const SUSPENDED_DELAY: Duration = Duration::from_secs(1);
 /// After the broker asked for less.
-const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(20);
+pub(super) const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(20);
 /// Deliveries before the task looks at its other duties.
 const BURST: usize = 64;
 /// For how long handlers of a queue get tasks of their own from the start, once they compute for long.

@@ -139,7 +139,7 @@ impl Subscriptions {
 }
 
 /// The union of filters, as brokers want it. Tags are hashed there; SQL stands alone.
-fn union(topic: &str, filters: &[&Filter], version: i64) -> SubscriptionData {
+pub(super) fn union(topic: &str, filters: &[&Filter], version: i64) -> SubscriptionData {
     let sql = filters.iter().find(|filter| filter.expression_type() == ExpressionType::Sql92);
     let everything = filters.iter().any(|filter| filter.tags().is_empty());
     let tags: Vec<String> = if everything {

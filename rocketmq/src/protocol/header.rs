@@ -152,6 +152,8 @@ pub(crate) mod pull_flag {
     pub(crate) const SUSPEND: i32 = 2;
     /// The subscription stands in this request, not in the heartbeat.
     pub(crate) const SUBSCRIPTION: i32 = 4;
+    /// A lite pull consumer asks.
+    pub(crate) const LITE_PULL: i32 = 16;
 }
 
 header! {

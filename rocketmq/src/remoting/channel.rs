@@ -31,6 +31,16 @@ pub(crate) struct RemotingSettings {
     pub(crate) tls: Option<Tls>,
     /// The namespace (v2) that every request names; its topics and groups stay as they are.
     pub(crate) namespace_v2: Option<String>,
+    pub(crate) request_type: RequestType,
+}
+
+/// What a client is for, as far as its requests tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestType {
+    /// Requests say nothing of it.
+    Plain,
+    /// For lite pull consumers: every request carries `ReqT`. Source: `StreamTypeRPCHook`.
+    Stream,
 }
 
 /// All connections of one client.
@@ -97,6 +107,9 @@ impl RemotingClient {
         if let Some(namespace) = &self.settings.namespace_v2 {
             fields.put("nsd", "true");
             fields.put("ns", namespace.clone());
+        }
+        if self.settings.request_type == RequestType::Stream {
+            fields.put("ReqT", "0");
         }
         // Last, because it covers all that is there.
         if let Some(signer) = &self.settings.signer {

@@ -15,7 +15,7 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
-pub(crate) use channel::{RemotingClient, RemotingSettings, refused};
+pub(crate) use channel::{RemotingClient, RemotingSettings, RequestType, refused};
 pub(crate) use connection::{Answer, Inbound, Limits, Peer, serve};
 pub use error::RequestError;
 pub(crate) use signer::Signer;

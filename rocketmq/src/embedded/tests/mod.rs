@@ -23,7 +23,9 @@ use crate::protocol::header::{
 use crate::protocol::{
     ExtFields, Header, HeaderForm, RemotingCommand, Request, RequestCode, ResponseCode, json,
 };
-use crate::remoting::{Address, Answer, Inbound, Limits, RemotingClient, RemotingSettings, RequestError};
+use crate::remoting::{
+    Address, Answer, Inbound, Limits, RemotingClient, RemotingSettings, RequestError, RequestType,
+};
 use crate::tasks::Tasks;
 
 /// Longer than any answer takes, so that only what never comes is waited for so long.
@@ -61,6 +63,7 @@ impl Client {
             signer: None,
             tls: None,
             namespace_v2: None,
+            request_type: RequestType::Plain,
         };
         let (sender, told) = mpsc::channel(100);
         let tasks = Tasks::default();

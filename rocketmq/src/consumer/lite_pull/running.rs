@@ -1,0 +1,318 @@
+//! What the tasks of a running lite pull consumer share, and what holds for all of its queues.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::LitePullError;
+use super::queue::{AssignedQueue, Delivery};
+use super::rebalance::Rebalancer;
+use super::selection::{Selection, Wanted, Way};
+use super::watch_queues::QueueWatch;
+use crate::client::{GroupMember, MqClient, namespace};
+use crate::config::LitePullConfig;
+use crate::consumer::process_queue::FlowLimits;
+use crate::consumer::start_offset::first_offset;
+use crate::error::Result;
+use crate::listener::Filter;
+use crate::message::{MessageExt, MessageQueue};
+use crate::protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel};
+use crate::remoting::RequestError;
+use crate::tasks::Tasks;
+
+/// How long the tasks of the queues get to end; none of them waits for anything at that point.
+const TASKS_END: Duration = Duration::from_secs(1);
+
+/// A lite pull consumer at work.
+pub(super) struct Running {
+    /// The name on the wire.
+    pub(super) group: Arc<str>,
+    pub(super) config: LitePullConfig,
+    pub(super) client: Arc<MqClient>,
+    selection: Arc<Mutex<Selection>>,
+    watch: Arc<QueueWatch>,
+    queues: Mutex<BTreeMap<MessageQueue, Arc<AssignedQueue>>>,
+    /// Which queue is looked at first by the next poll.
+    turn: AtomicUsize,
+    /// Told when there are messages to poll.
+    pub(super) arrived: Notify,
+    /// Asks for a rebalance.
+    pub(super) wake: Notify,
+    balanced: watch::Sender<bool>,
+    /// Pullers and scheduled tasks: ended at the beginning of a shutdown.
+    pub(super) pulling: Tasks,
+    /// Offsets on their way: waited for.
+    pub(super) storing: Tasks,
+    pub(super) max_body_bytes: usize,
+}
+
+impl Running {
+    pub(super) fn new(
+        group: &str,
+        config: LitePullConfig,
+        client: Arc<MqClient>,
+        selection: Arc<Mutex<Selection>>,
+        watch: Arc<QueueWatch>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            group: namespace::wrap(client.config().namespace.as_deref(), group),
+            config,
+            selection,
+            watch,
+            queues: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            arrived: Notify::new(),
+            wake: Notify::new(),
+            balanced: watch::Sender::new(false),
+            pulling: client.tasks().child(),
+            storing: Tasks::default(),
+            max_body_bytes: client.config().max_frame.as_usize(),
+            client,
+        })
+    }
+
+    pub(super) async fn start(self: &Arc<Self>) -> Result<()> {
+        let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
+        self.client.add_consumer(&self.group, Arc::downgrade(&member));
+        self.client.find_routes(&self.group, &member.topics()).await?;
+        self.client.heartbeat_all().await;
+        self.adopt();
+        let shared = Arc::clone(self);
+        self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
+        if self.config.auto_commit {
+            let shared = Arc::clone(self);
+            self.pulling.spawn_periodic("auto commit", self.config.auto_commit_interval, move || {
+                let shared = Arc::clone(&shared);
+                async move { shared.store_all().await }
+            });
+        }
+        let shared = Arc::clone(self);
+        self.pulling.spawn_lasting("queue watch", move || {
+            let Self { watch, client, config, .. } = &*shared;
+            let every = config.queue_check_interval;
+            Arc::clone(watch).run(Arc::clone(client), every, shared.stopping().clone())
+        });
+        Ok(())
+    }
+
+    /// Stops: ends the tasks, stores how far the queues are consumed where that goes by itself, and says goodbye.
+    pub(super) async fn stop(&self) {
+        self.pulling.cancel();
+        let stuck = self.pulling.join(TASKS_END).await;
+        if stuck > 0 {
+            warn!(group = %self.group, stuck, "tasks did not end in time");
+        }
+        let limit = self.client.config().shutdown_timeout;
+        let unstored = self.storing.join(limit).await;
+        if unstored > 0 {
+            warn!(group = %self.group, queues = unstored, "offsets of queues that were given up are not stored, some messages will come twice");
+        }
+        if self.config.auto_commit && time::timeout(limit, self.store_all()).await.is_err() {
+            warn!(group = %self.group, ?limit, "not all offsets could be stored in time, some messages will come twice");
+        }
+        // From here on nobody may move the offsets: others own the queues.
+        for queue in self.queues() {
+            queue.drop_queue();
+        }
+        self.client.remove_consumer(&self.group).await;
+    }
+
+    /// Waits for messages and takes up to `most` of one queue; `None` once the consumer stops.
+    ///
+    /// Nothing is lost where the caller gives up waiting.
+    pub(super) async fn next_messages(&self, most: usize) -> Option<(Delivery, Vec<MessageExt>)> {
+        loop {
+            let mut arrived = std::pin::pin!(self.arrived.notified());
+            // From here on: what arrives after the look is not missed.
+            arrived.as_mut().enable();
+            if self.stopping().is_cancelled() {
+                return None;
+            }
+            if let Some(taken) = self.take_messages(most) {
+                return Some(taken);
+            }
+            tokio::select! {
+                () = self.stopping().cancelled() => return None,
+                () = arrived => {}
+            }
+        }
+    }
+
+    /// The messages of the next queue, in turn, that has some.
+    fn take_messages(&self, most: usize) -> Option<(Delivery, Vec<MessageExt>)> {
+        let queues = self.lock_queues();
+        let first = self.turn.load(Ordering::Relaxed) % queues.len().max(1);
+        let in_turn = queues.values().enumerate().cycle().skip(first).take(queues.len());
+        let (at, taken) = { in_turn }.find_map(|(at, queue)| Some((at, queue.take(most)?)))?;
+        self.turn.store(at + 1, Ordering::Relaxed);
+        Some(taken)
+    }
+
+    /// Where to begin in a queue, and what the broker has stored for the group.
+    pub(super) async fn start_offset(
+        &self,
+        queue: &MessageQueue,
+    ) -> Result<(i64, Option<i64>), RequestError> {
+        match self.client.query_offset(&self.group, queue).await? {
+            Some(stored) => Ok((stored, Some(stored))),
+            None => Ok((first_offset(&self.client, queue, self.config.consume_from).await?, None)),
+        }
+    }
+
+    /// Stores how far each queue is consumed, and tells of failures in the log only: the next time may be better.
+    async fn store_all(&self) {
+        for queue in self.queues() {
+            if let Err(error) = self.store(&queue).await {
+                warn!(group = %self.group, queue = %queue.queue, %error, "the offset could not be stored, it is tried again");
+            }
+        }
+    }
+
+    /// Stores how far each queue is consumed; the first of the failures.
+    pub(super) async fn commit(&self) -> Result<(), RequestError> {
+        let mut result = Ok(());
+        for queue in self.queues() {
+            result = result.and(self.store(&queue).await);
+        }
+        result
+    }
+
+    async fn store(&self, queue: &AssignedQueue) -> Result<(), RequestError> {
+        match queue.unstored() {
+            Some(offset) => self.store_offset(queue, offset).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn store_offset(&self, queue: &AssignedQueue, offset: i64) -> Result<(), RequestError> {
+        self.client.update_offset(&self.group, &queue.queue, offset).await?;
+        debug!(group = %self.group, queue = %queue.queue, offset, "offset stored");
+        queue.note_stored(offset);
+        Ok(())
+    }
+
+    /// This queue, if it is assigned; `queue` is as users know it.
+    pub(super) fn assigned(
+        &self,
+        queue: &MessageQueue,
+        action: &'static str,
+    ) -> Result<Arc<AssignedQueue>, LitePullError> {
+        let assigned = self.lock_queues().get(&self.on_wire(queue)).cloned();
+        assigned.ok_or_else(|| LitePullError::NotAssigned {
+            group: namespace::strip(Some(self.namespace()), &self.group).to_owned(),
+            action,
+            queue: queue.clone(),
+        })
+    }
+
+    /// The selection has changed.
+    pub(super) fn reselect(self: &Arc<Self>) {
+        if self.selection().way() == Some(Way::Subscribe) {
+            self.balanced.send_replace(false);
+        }
+        self.adopt();
+        self.client.heartbeat_soon();
+        self.wake.notify_one();
+    }
+
+    /// What is wanted of a topic, as users know it.
+    pub(super) fn wanted(&self, topic: &str) -> Arc<Wanted> {
+        self.selection().wanted(topic).unwrap_or_else(|| Arc::new(Wanted::new(Filter::all(), 0)))
+    }
+
+    /// The topics whose queues the group shares, as they are on the wire.
+    pub(super) fn subscribed_topics(&self) -> BTreeSet<Arc<str>> {
+        self.selection().subscribed().map(|(topic, _)| self.topic_on_wire(topic)).collect()
+    }
+
+    pub(super) fn flow_limits(&self) -> FlowLimits {
+        FlowLimits {
+            messages: self.config.messages_per_queue as usize,
+            bytes: (self.config.mib_per_queue as usize) << 20,
+            span: self.config.span.into(),
+        }
+    }
+
+    /// Whether all queues together hold enough.
+    pub(super) fn is_full(&self) -> bool {
+        let held: usize = self.lock_queues().values().map(|queue| queue.held()).sum();
+        self.config.messages as usize <= held
+    }
+
+    pub(super) fn on_wire(&self, queue: &MessageQueue) -> MessageQueue {
+        MessageQueue::new(self.topic_on_wire(&queue.topic), Arc::clone(&queue.broker_name), queue.queue_id)
+    }
+
+    /// The queues that this consumer has, as users know them.
+    pub(super) fn assignment(&self) -> Vec<MessageQueue> {
+        let shown = |queue: &Arc<AssignedQueue>| {
+            let MessageQueue { broker_name, queue_id, .. } = &queue.queue;
+            MessageQueue::new(Arc::clone(&queue.topic), Arc::clone(broker_name), *queue_id)
+        };
+        self.lock_queues().values().map(shown).collect()
+    }
+
+    pub(super) fn topic_on_wire(&self, topic: &str) -> Arc<str> {
+        namespace::wrap(Some(self.namespace()), topic)
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.client.config().namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        self.pulling.stopping()
+    }
+
+    pub(super) fn note_balanced(&self) {
+        self.balanced.send_replace(true);
+    }
+
+    pub(super) fn balanced(&self) -> watch::Receiver<bool> {
+        self.balanced.subscribe()
+    }
+
+    pub(super) fn queues(&self) -> Vec<Arc<AssignedQueue>> {
+        self.lock_queues().values().cloned().collect()
+    }
+
+    pub(super) fn lock_queues(&self) -> MutexGuard<'_, BTreeMap<MessageQueue, Arc<AssignedQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn selection(&self) -> MutexGuard<'_, Selection> {
+        self.selection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GroupMember for Running {
+    fn consumer_data(&self) -> ConsumerData {
+        let selection = self.selection();
+        let subscribed = selection.subscribed();
+        ConsumerData {
+            group_name: self.group.to_string(),
+            consume_type: ConsumeType::ConsumeActively,
+            message_model: MessageModel::Clustering,
+            // Whatever the configuration says, as with Java's.
+            consume_from_where: ConsumeFromWhere::ConsumeFromLastOffset,
+            subscription_data_set: subscribed
+                .map(|(topic, wanted)| wanted.data(&self.topic_on_wire(topic)))
+                .collect(),
+            unit_mode: false,
+        }
+    }
+
+    fn topics(&self) -> Vec<Arc<str>> {
+        self.selection().topics().into_iter().map(|topic| self.topic_on_wire(topic)).collect()
+    }
+
+    fn wake_rebalance(&self) {
+        self.wake.notify_one();
+    }
+}
