@@ -260,14 +260,15 @@ impl LitePullConsumer {
         let (selection, watch) = (Arc::clone(&self.inner.selection), Arc::clone(&self.inner.watch));
         let running =
             Running::new(self.group(), self.inner.config.clone(), Arc::clone(&client), selection, watch);
-        if let Err(error) = running.start().await {
+        if let Err(error) = running.join().await {
             running.stop().await;
             home.clients.release(&client).await;
             return Err(error);
         }
         info!(group = %running.group, client = client.id(), "lite pull consumer started");
-        // Only one start gets this far.
-        let _ = self.inner.running.set(running);
+        // Only one start gets this far. Who selects something from here on finds it running; what was selected before
+        // is seen now.
+        self.inner.running.get_or_init(|| running).begin();
         self.inner.state.set(ServiceState::Running);
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Rebalancer {
             let shared = share(client, group, topic, config.allocate).await;
             self.missing.note(group, topic, &shared);
             match shared {
-                Ok(Share { queues, others }) => self.shared.own(topic, queues.into_iter().collect(), others),
+                Ok(Share { queues, others }) => self.shared.own(topic, &queues.into_iter().collect(), others),
                 Err(_) => balanced = false,
             }
         }
@@ -64,9 +64,9 @@ impl Rebalancer {
 
 impl Running {
     /// Makes `queues` what is owned of `topic`, unless the topic is wanted no more.
-    fn own(self: &Arc<Self>, topic: &Arc<str>, queues: BTreeSet<MessageQueue>, others: bool) {
+    fn own(self: &Arc<Self>, topic: &Arc<str>, queues: &BTreeSet<MessageQueue>, others: bool) {
         if self.subscribed_topics().contains(topic) {
-            self.change(|queue| queue.topic == *topic, &queues, others);
+            self.change(|queue| queue.topic == *topic, queues, others);
         }
     }
 

@@ -77,11 +77,17 @@ impl Running {
         })
     }
 
-    pub(super) async fn start(self: &Arc<Self>) -> Result<()> {
+    /// Asks for routes, and makes this member known to the brokers.
+    pub(super) async fn join(self: &Arc<Self>) -> Result<()> {
         let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
         self.client.add_consumer(&self.group, Arc::downgrade(&member));
         self.client.find_routes(&self.group, &member.topics()).await?;
         self.client.heartbeat_all().await;
+        Ok(())
+    }
+
+    /// Begins to pull what is selected by now.
+    pub(super) fn begin(self: &Arc<Self>) {
         self.adopt();
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
@@ -98,7 +104,6 @@ impl Running {
             let every = config.queue_check_interval;
             Arc::clone(watch).run(Arc::clone(client), every, shared.stopping().clone())
         });
-        Ok(())
     }
 
     /// Stops: ends the tasks, stores how far the queues are consumed where that goes by itself, and says goodbye.
@@ -148,8 +153,8 @@ impl Running {
     fn take_messages(&self, most: usize) -> Option<(Delivery, Vec<MessageExt>)> {
         let queues = self.lock_queues();
         let first = self.turn.load(Ordering::Relaxed) % queues.len().max(1);
-        let in_turn = queues.values().enumerate().cycle().skip(first).take(queues.len());
-        let (at, taken) = { in_turn }.find_map(|(at, queue)| Some((at, queue.take(most)?)))?;
+        let mut in_turn = queues.values().enumerate().cycle().skip(first).take(queues.len());
+        let (at, taken) = in_turn.find_map(|(at, queue)| Some((at, queue.take(most)?)))?;
         self.turn.store(at + 1, Ordering::Relaxed);
         Some(taken)
     }

@@ -58,8 +58,8 @@ impl QueueWatch {
         let topics: Vec<_> = self.topics().keys().cloned().collect();
         for topic in topics {
             match queues_of(client, &topic).await {
-                Ok(queues) => self.compare(&topic, queues),
-                Err(RouteError::NoTopic { .. }) => self.compare(&topic, Vec::new()),
+                Ok(queues) => self.compare(&topic, &queues),
+                Err(RouteError::NoTopic { .. }) => self.compare(&topic, &[]),
                 Err(error) => {
                     debug!(%topic, %error, "the queues of the topic are not known, they are looked at later")
                 }
@@ -68,16 +68,16 @@ impl QueueWatch {
     }
 
     /// Calls the listener of `topic` if its queues are others than at the last look.
-    fn compare(&self, topic: &str, queues: Vec<MessageQueue>) {
+    fn compare(&self, topic: &str, queues: &[MessageQueue]) {
         let listener = {
             let mut topics = self.topics();
             let Some(watched) = topics.get_mut(topic) else { return };
-            let before = watched.queues.replace(queues.clone());
+            let before = watched.queues.replace(queues.to_vec());
             before.filter(|before| *before != queues).map(|_| Arc::clone(&watched.listener))
         };
         if let Some(listener) = listener {
             info!(topic, queues = queues.len(), "the queues of the topic have changed");
-            listener(&queues);
+            listener(queues);
         }
     }
 
@@ -108,9 +108,10 @@ mod tests {
         let note = Arc::clone(&heard);
         watch.add("t".into(), Arc::new(move |queues| note.lock().unwrap().push(queues.len())));
         for queues in [1, 1, 2, 2, 0, 0, 1] {
-            watch.compare("t", (0..queues).map(|id| MessageQueue::new("t", "b", id)).collect());
+            let queues: Vec<_> = (0..queues).map(|id| MessageQueue::new("t", "b", id)).collect();
+            watch.compare("t", &queues);
         }
-        watch.compare("other", Vec::new());
+        watch.compare("other", &[]);
         assert_eq!(*heard.lock().unwrap(), [2, 0, 1]);
     }
 }
