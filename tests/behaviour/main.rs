@@ -15,6 +15,7 @@ mod wait;
 mod consume;
 mod declare;
 mod faults;
+mod lite_pull;
 mod members;
 mod produce;
 mod retry;

@@ -61,7 +61,7 @@ impl QueueWatch {
                 Ok(queues) => self.compare(&topic, &queues),
                 Err(RouteError::NoTopic { .. }) => self.compare(&topic, &[]),
                 Err(error) => {
-                    debug!(%topic, %error, "the queues of the topic are not known, they are looked at later")
+                    debug!(%topic, %error, "the queues of the topic are not known, they are looked at later");
                 }
             }
         }
