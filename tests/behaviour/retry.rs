@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rocketmq::{ConsumeResult, DelayLevel, MessageExt, PushConsumer};
+use tokio::runtime::Handle;
 
 use crate::seen::Seen;
 use crate::sending::{send, send_numbers};
@@ -179,12 +182,21 @@ async fn a_message_whose_handler_blocks_its_thread_comes_again(server: Server) -
         .subscribe(topic.as_str(), "*", move |messages| {
             messages.iter().for_each(|message| notes.note(message));
             if messages[0].reconsume_times() == 0 {
-                std::thread::sleep(Duration::from_secs(6));
+                thread::sleep(Duration::from_secs(6));
             }
             async { Err::<(), _>("whatever it says") }
         })
         .build(&manager)?;
     manager.start().await?;
+    // The thread that blocks may be the one that looks at sockets and clocks for all others, which sleep: tokio then
+    // stands still until somebody comes from outside, as this one does.
+    let (_here, gone) = mpsc::channel::<()>();
+    let runtime = Handle::current();
+    thread::spawn(move || {
+        while gone.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+            runtime.spawn(async {});
+        }
+    });
     let start = Instant::now();
     send(&producer, &topic, ["blocks"]).await?;
     seen.until("it came again", |handled| handled.times.get("blocks") == Some(&2)).await?;
