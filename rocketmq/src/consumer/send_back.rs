@@ -77,7 +77,11 @@ impl Shared {
 
     /// Sends a copy to the retry topic as a message of its own. A broker that finds it beyond the maximum makes it a
     /// dead letter.
-    async fn send_copy(
+    ///
+    /// # Errors
+    ///
+    /// Where no broker is known to have it.
+    pub(super) async fn send_copy(
         &self,
         message: &MessageExt,
         level: i32,
@@ -90,7 +94,8 @@ impl Shared {
         };
         let dead = level < 0;
         let times = message.reconsume_times() as i32;
-        let delay = if level > 0 { level } else { 3 + times };
+        // 4.9 brokers delay even a dead letter that asks for it.
+        let delay = (!dead).then_some(if level > 0 { level } else { 3 + times });
         let header = SendMessageV2 {
             producer_group: "CLIENT_INNER_PRODUCER".into(),
             topic: retry_topic.to_string(),
@@ -113,7 +118,7 @@ impl Shared {
         Ok(())
     }
 
-    fn copy_properties(&self, message: &MessageExt, delay: i32) -> String {
+    fn copy_properties(&self, message: &MessageExt, delay: Option<i32>) -> String {
         const REPLACED: [&str; 6] = [
             properties::ORIGIN_MESSAGE_ID,
             properties::RETRY_TOPIC,
@@ -126,14 +131,15 @@ impl Shared {
         let origin = origin.unwrap_or_else(|| message.message_id().into_owned());
         let topic = crate::client::namespace::wrap(Some(self.subscriptions.namespace()), message.topic());
         let unique = message.property(properties::UNIQUE_KEY).map_or_else(id::unique, str::to_owned);
-        let delay = delay.to_string();
+        let delay = delay.map(|level| level.to_string());
         let kept = message.properties().filter(|(name, _)| !REPLACED.contains(name));
-        properties::encode(kept.chain([
+        let added = [
             (properties::ORIGIN_MESSAGE_ID, origin.as_str()),
-            (properties::RETRY_TOPIC, &topic),
-            (properties::DELAY, &delay),
-            (properties::UNIQUE_KEY, &unique),
+            (properties::RETRY_TOPIC, topic.as_ref()),
+            (properties::UNIQUE_KEY, unique.as_str()),
             (properties::WAIT, "true"),
-        ]))
+        ];
+        let delay = delay.as_deref().map(|level| (properties::DELAY, level));
+        properties::encode(kept.chain(added).chain(delay))
     }
 }
