@@ -27,6 +27,7 @@ pub(super) struct PlannedGroup {
     pub(super) cluster: String,
     pub(super) name: String,
     config: ConsumerConfig,
+    orderly: bool,
     subscriptions: Vec<Subscription>,
 }
 
@@ -120,6 +121,8 @@ fn make(
             info!(group = name, "the group is disabled, its listeners get nothing");
             continue;
         }
+        // They agree, or nothing is started.
+        let orderly = members.iter().any(|member| member.orderly);
         let subscriptions: Vec<_> = members.into_iter().map(|member| member.subscription).collect();
         for conflict in conflicts(&subscriptions) {
             problems.push(
@@ -129,7 +132,7 @@ fn make(
                     .detail(conflict.advice),
             );
         }
-        planned.push(PlannedGroup { cluster, name, config, subscriptions });
+        planned.push(PlannedGroup { cluster, name, config, orderly, subscriptions });
     }
     Plan { groups: planned }
 }
@@ -237,7 +240,7 @@ fn resolved(loaded: &LoadedConfig, text: &str, place: &str, problems: &mut Confi
 
 /// Names with a placeholder could not be checked when the program was compiled.
 fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigErrors) -> Option<Declared> {
-    let Declared { cluster, group, orderly, broadcast, subscription } = &declared;
+    let Declared { cluster, group, broadcast, subscription, .. } = &declared;
     let before = problems.len();
     let mut fail = |problem: Problem| problems.push(problem.at(&subscription.place));
     if let Err(error) = check_group(group) {
@@ -257,10 +260,8 @@ fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigError
                 .detail(format!("under `clusters:` there are: {}", known.join(", "))),
         );
     }
-    for (is_set, word) in [(*orderly, "orderly"), (*broadcast, "broadcast")] {
-        if is_set {
-            fail(Problem::new(format!("`{word}` is not supported yet")));
-        }
+    if *broadcast {
+        fail(Problem::new("`broadcast` is not supported yet"));
     }
     (problems.len() == before).then_some(declared)
 }
@@ -322,11 +323,12 @@ impl PlannedGroup {
             .map(|Subscription { topic, filter, place, .. }| format!("{topic}[{filter}] → {place}"))
             .collect();
         let (group, cluster, concurrency) = (&self.name, &self.cluster, self.config.concurrency);
+        let order = if self.orderly { "orderly" } else { "concurrent" };
         info!(
             group,
             cluster,
             concurrency,
-            "{group}  clustering concurrent ×{concurrency}  {}",
+            "{group}  clustering {order} ×{concurrency}  {}",
             listeners.join(", ")
         );
     }
@@ -339,6 +341,7 @@ impl PlannedGroup {
 
     pub(super) fn into_consumer(self) -> Result<PushConsumer> {
         let builder = PushConsumer::builder(self.name).config(self.config);
+        let builder = if self.orderly { builder.orderly() } else { builder };
         self.subscriptions
             .into_iter()
             .fold(builder, |builder, subscription| builder.subscription(subscription))

@@ -53,6 +53,28 @@ fn listeners_of_a_group_become_one_consumer() {
 }
 
 #[test]
+fn a_group_consumes_in_order_if_all_of_its_listeners_want_that() {
+    static FIRST: ListenerDef = ListenerDef { orderly: true, ..listener("app::first", 1, "ledger", "a") };
+    static SECOND: ListenerDef = ListenerDef { orderly: true, ..listener("app::second", 2, "ledger", "b") };
+    static OTHER: ListenerDef = listener("app::other", 3, "other", "a");
+    let plan = plan("name_servers: a:1", &[&FIRST, &SECOND, &OTHER]).unwrap();
+    let groups: Vec<_> = plan.groups.iter().map(|group| (group.name.as_str(), group.orderly)).collect();
+    assert_eq!(groups, [("ledger", true), ("other", false)]);
+
+    static STRAY: ListenerDef = listener("app::stray", 4, "ledger", "c");
+    assert_snapshot!(problems("name_servers: a:1", &[&FIRST, &STRAY]), @r"
+    rocketmq cannot start: 1 problem
+
+      group `ledger`: its listeners disagree on `orderly`
+            app::first (src/main.rs:1)  orderly
+            app::stray (src/main.rs:4)  not orderly
+            a group is one consumer: let them agree, or give them different groups
+
+    nothing was started
+    ");
+}
+
+#[test]
 fn two_listeners_that_could_take_the_same_message_are_named_with_their_places() {
     static FIRST: ListenerDef =
         ListenerDef { tag: Some("paid || refunded"), ..listener("app::on_order", 12, "orders", "events") };

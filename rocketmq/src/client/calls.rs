@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::MqClient;
 use super::route::Access;
 use crate::message::MessageQueue;
+use crate::protocol::body::LockBatch;
 use crate::protocol::header::{
-    GetConsumerList, GetMaxOffset, GetMinOffset, Header, PullMessage, PullMessageResponse,
+    GetConsumerList, GetMaxOffset, GetMinOffset, Header, LockBatchMq, PullMessage, PullMessageResponse,
     QueryConsumerOffset, Response, SearchOffset, SendMessageBack, SendMessageResponse, SendMessageV2,
-    UpdateConsumerOffset, WithBody,
+    UnlockBatchMq, UpdateConsumerOffset, WithBody,
 };
-use crate::protocol::{HeaderError, RemotingCommand, Request, RequestCode, ResponseCode};
+use crate::protocol::{HeaderError, RemotingCommand, Request, RequestCode, ResponseCode, json};
 use crate::remoting::{Address, RequestError, refused};
 
 /// What a pull came to.
@@ -168,6 +169,45 @@ impl MqClient {
         let answer =
             self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await?;
         Ok(answer.0.consumer_id_list)
+    }
+
+    /// Takes or renews the locks of `queues`, all of `broker`, for this member of `group`; those that it has now.
+    pub(crate) async fn lock_queues(
+        &self,
+        group: &str,
+        broker: &str,
+        queues: Vec<MessageQueue>,
+    ) -> Result<Vec<MessageQueue>, RequestError> {
+        let answer = self.ask_about_locks(group, broker, queues, &LockBatchMq).await?;
+        Ok(answer.0.lock_ok_mq_set)
+    }
+
+    /// Gives the locks of `queues`, all of `broker`, free, and waits until the broker says that they are.
+    pub(crate) async fn unlock_queues(
+        &self,
+        group: &str,
+        broker: &str,
+        queues: Vec<MessageQueue>,
+    ) -> Result<(), RequestError> {
+        self.ask_about_locks(group, broker, queues, &UnlockBatchMq).await
+    }
+
+    async fn ask_about_locks<R: Request>(
+        &self,
+        group: &str,
+        broker: &str,
+        queues: Vec<MessageQueue>,
+        request: &R,
+    ) -> Result<R::Response, RequestError> {
+        let topic = queues.first().map(|queue| Arc::clone(&queue.topic)).unwrap_or_default();
+        let address = self.find_broker(R::CODE, &topic, broker, Access::Write).await?;
+        let body = LockBatch {
+            consumer_group: group.to_owned(),
+            client_id: self.id.clone(),
+            only_this_broker: false,
+            mq_set: queues,
+        };
+        self.remoting.call(&address, request, json::write(&body).into(), self.config.request_timeout).await
     }
 
     /// Hands a message back to the broker that holds it, to be delivered again.

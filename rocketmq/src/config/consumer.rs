@@ -19,7 +19,7 @@ pub struct ConsumerConfig {
     /// Handlers of the group that run at the same time; default 20, 1 to 65535.
     ///
     /// One number, always in effect, over all topics and queues. An orderly group runs at most one
-    /// handler per queue. Raise it for handlers that wait on others, not for those that compute.
+    /// handler per queue (see `max_continuous`). Raise it for handlers that wait on others, not for those that compute.
     pub concurrency: u32,
     /// Largest batch handed to a listener of `Vec<…>`; default 1, 1 to 1024.
     ///
@@ -41,13 +41,24 @@ pub struct ConsumerConfig {
     pub consume_from: ConsumeFrom,
     /// How many times a message is tried again before it goes to `%DLQ%group`; default: 16, and without
     /// end for orderly groups; 0 to 2147483647.
+    ///
+    /// Without end, an orderly queue waits for ever behind a message that cannot succeed. There this member
+    /// counts, and begins anew with a queue that comes from another one.
     pub max_reconsume: Option<u32>,
-    /// How long until a message is tried again; default `broker`: longer each time.
+    /// How long until a message is tried again; default `broker`: longer each time. Concurrent groups only.
     pub retry_delay: RetryDelay,
-    /// Orderly: pause of the queue after `ReconsumeLater`; default `1s`, 10ms to 30s.
+    /// Orderly: pause of the queue after a failure; default `1s`, 10ms to 30s.
     pub suspend: Duration,
-    /// A message whose handler runs longer is handed back to the broker, for another try elsewhere;
-    /// default `15m`, 1s to 24h. Concurrent groups only.
+    /// Orderly: how long a queue may have one of the `concurrency` handlers for itself while others wait;
+    /// default `60s`, 10ms to 1h.
+    ///
+    /// It matters where queues are more than handlers, and always have messages: a shorter time lets more of
+    /// them have a turn.
+    pub max_continuous: Duration,
+    /// A handler that runs longer is stopped; default `15m`, 1s to 24h.
+    ///
+    /// Its message is handed back to the broker, for another try elsewhere; in an orderly group its queue
+    /// pauses, and goes on with the same message.
     pub consume_timeout: Duration,
     /// What happens to a message whose body does not decode; default `dead_letter`.
     pub on_bad_payload: BadPayload,
@@ -82,6 +93,7 @@ impl Default for ConsumerConfig {
             max_reconsume: None,
             retry_delay: RetryDelay::Broker,
             suspend: Duration::from_secs(1),
+            max_continuous: Duration::from_secs(60),
             consume_timeout: Duration::from_secs(15 * 60),
             on_bad_payload: BadPayload::DeadLetter,
             flow: FlowConfig::default(),
@@ -119,6 +131,7 @@ impl ConsumerConfig {
         keys.optional_within("max_reconsume", &mut self.max_reconsume, 0..=i32::MAX.unsigned_abs());
         keys.checked("retry_delay", &mut self.retry_delay, RetryDelay::check);
         keys.within("suspend", &mut self.suspend, ms(10)..=secs(30));
+        keys.within("max_continuous", &mut self.max_continuous, ms(10)..=secs(3600));
         keys.within("consume_timeout", &mut self.consume_timeout, secs(1)..=secs(24 * 3600));
         keys.value("on_bad_payload", &mut self.on_bad_payload);
         keys.section("flow", |keys| self.flow.read(keys));

@@ -16,18 +16,33 @@ use crate::message::MessageExt;
 pub struct PushConsumerBuilder {
     group: String,
     config: ConsumerConfig,
+    orderly: bool,
     cluster: Option<ClusterConfig>,
     subscriptions: Vec<Subscription>,
 }
 
 impl PushConsumerBuilder {
     pub(super) fn new(group: String) -> Self {
-        Self { group, config: ConsumerConfig::default(), cluster: None, subscriptions: Vec::new() }
+        let config = ConsumerConfig::default();
+        Self { group, config, orderly: false, cluster: None, subscriptions: Vec::new() }
     }
 
     /// Sets how the group pulls, hands over and retries; what the file has under `groups:`.
     pub fn config(mut self, config: ConsumerConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Consumes in order: the messages of a queue are handled one after the other (or one batch after the other), each
+    /// until it succeeds or is given up, by one member of the group at a time.
+    ///
+    /// For messages that belong together and were sent to the same queue. A message that fails holds up its queue: it
+    /// pauses for the group's `suspend` and goes on with the same message, `max_reconsume` times, or without end where
+    /// that is not set. Queues do not wait for each other. All members of the group have to consume in order.
+    ///
+    /// What the Java client does with a `MessageListenerOrderly`. Source: `behaviour.md` section 3.8.
+    pub fn orderly(mut self) -> Self {
+        self.orderly = true;
         self
     }
 
@@ -79,6 +94,6 @@ impl PushConsumerBuilder {
             check_topic(topic).map_err(|error| fail(&error))?;
             filter.check().map_err(|error| fail(&error))?;
         }
-        Ok(PushConsumer::new(self.group, self.config, self.cluster, self.subscriptions))
+        Ok(PushConsumer::new(self.group, self.config, self.orderly, self.cluster, self.subscriptions))
     }
 }

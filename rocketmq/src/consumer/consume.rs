@@ -16,7 +16,7 @@ use tracing::{debug, error, warn};
 use super::Shared;
 use super::queue::OwnedQueue;
 use crate::config::{self, ConsumerConfig, RetryDelay};
-use crate::listener::{BadPayload, BoxFuture, ConsumeResult, DelayLevel, Delivery, Handler, Outcome};
+use crate::listener::{BadPayload, BoxFuture, ConsumeResult, DelayLevel, Delivery, Handler, Outcome, Shape};
 use crate::message::MessageExt;
 use crate::tasks::{catch_panic, panic_message};
 
@@ -25,13 +25,13 @@ const RETRY_HERE: Duration = Duration::from_secs(5);
 /// A handler that computes for so long without awaiting keeps the other messages of its queue waiting.
 const LONG_POLL: Duration = Duration::from_millis(1);
 /// Straight to the dead letter queue.
-const DEAD_LETTER: i32 = -1;
+pub(super) const DEAD_LETTER: i32 = -1;
 /// The delay of a message whose handler took too long: 10 seconds. Source: `cleanExpiredMsg`.
 const TIMED_OUT_LEVEL: i32 = 3;
 
 /// How a call ended; the policy turns it into a [`Verdict`].
 #[derive(Debug)]
-enum Ending {
+pub(super) enum Ending {
     Outcome(Outcome),
     Panicked(String),
     TimedOut,
@@ -190,10 +190,6 @@ impl Attempt {
     }
 
     fn report(&self, ending: &Ending, verdict: Verdict) {
-        let (group, message) = (&self.shared.group, self.delivery.message());
-        let (listener, topic, queue, offset) =
-            (self.handler.name(), message.topic(), &self.queue.queue, message.queue_offset());
-        let (message_id, attempt) = (message.message_id(), message.reconsume_times() + 1);
         let what = match verdict {
             Verdict::Done => return,
             Verdict::Back { level: DEAD_LETTER, .. } | Verdict::Refuse { level: Some(DEAD_LETTER), .. } => {
@@ -202,34 +198,12 @@ impl Attempt {
             Verdict::Refuse { level: None, .. } => "it is skipped, as `on_bad_payload` says",
             Verdict::Back { .. } | Verdict::Refuse { .. } => "it will be delivered again",
         };
-        match ending {
-            Ending::Outcome(Outcome::Failed(error)) => {
-                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a handler failed: {what}");
-            }
-            Ending::Outcome(Outcome::BadPayload(error)) => {
-                let message_id = self
-                    .delivery
-                    .messages()
-                    .get(error.index())
-                    .map(MessageExt::message_id)
-                    .unwrap_or(message_id);
-                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a message cannot be decoded: {what}");
-            }
-            Ending::Outcome(Outcome::Done(result)) => {
-                debug!(%group, topic, %queue, offset, %message_id, listener, attempt, ?result, "a handler declined: {what}");
-            }
-            Ending::Panicked(reason) => {
-                error!(%group, topic, %queue, offset, %message_id, listener, attempt, reason, "a handler panicked: {what}");
-            }
-            Ending::TimedOut => {
-                let limit = self.shared.config.consume_timeout;
-                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, ?limit, "a handler took longer than `consume_timeout` and was stopped: {what}");
-            }
-        }
+        self.shared.report(&self.queue, &self.handler, &self.delivery, ending, what);
     }
 }
 
-async fn watch(future: impl Future<Output = Outcome>, limit: Duration) -> Ending {
+/// Waits for the end of a call, and stops it at `limit`.
+pub(super) async fn watch(future: impl Future<Output = Outcome>, limit: Duration) -> Ending {
     match time::timeout(limit, catch_panic(future)).await {
         Ok(Ok(outcome)) => Ending::Outcome(outcome),
         Ok(Err(reason)) => Ending::Panicked(reason),
@@ -274,6 +248,48 @@ fn retry_level(config: &ConsumerConfig) -> i32 {
 }
 
 impl Shared {
+    /// How many messages a listener takes at once.
+    pub(super) fn batch_of(&self, listener: usize) -> usize {
+        match self.subscriptions.handler(listener).shape() {
+            Shape::Batch => self.config.batch as usize,
+            _ => 1,
+        }
+    }
+
+    /// Says how a call ended that was no success, and `what` becomes of the messages.
+    pub(super) fn report(
+        &self,
+        queue: &OwnedQueue,
+        handler: &Handler,
+        delivery: &Delivery,
+        ending: &Ending,
+        what: &str,
+    ) {
+        let (group, queue, message) = (&self.group, &queue.queue, delivery.message());
+        let (listener, topic, offset) = (handler.name(), message.topic(), message.queue_offset());
+        let (message_id, attempt) = (message.message_id(), message.reconsume_times() + 1);
+        match ending {
+            Ending::Outcome(Outcome::Failed(error)) => {
+                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a handler failed: {what}");
+            }
+            Ending::Outcome(Outcome::BadPayload(error)) => {
+                let bad = delivery.messages().get(error.index());
+                let message_id = bad.map(MessageExt::message_id).unwrap_or(message_id);
+                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, %error, "a message cannot be decoded: {what}");
+            }
+            Ending::Outcome(Outcome::Done(result)) => {
+                debug!(%group, topic, %queue, offset, %message_id, listener, attempt, ?result, "a handler declined: {what}");
+            }
+            Ending::Panicked(reason) => {
+                error!(%group, topic, %queue, offset, %message_id, listener, attempt, reason, "a handler panicked: {what}");
+            }
+            Ending::TimedOut => {
+                let limit = self.config.consume_timeout;
+                warn!(%group, topic, %queue, offset, %message_id, listener, attempt, ?limit, "a handler took longer than `consume_timeout` and was stopped: {what}");
+            }
+        }
+    }
+
     /// A record that is no message can never be handled: it goes to the dead letter queue as it is, and holds the
     /// group's offset until it is there.
     pub(crate) async fn bury(&self, queue: &OwnedQueue, offset: i64, commit_log_offset: i64) {

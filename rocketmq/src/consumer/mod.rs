@@ -3,12 +3,15 @@
 //! The route of a message: [`rebalance`] finds out which queues are ours, a [`puller`] asks for the messages of one,
 //! the [`process_queue`] holds them and knows which offset may be stored, [`consume`] calls the listener and settles
 //! what came of it, [`send_back`] gives failed ones back to the broker. [`subscription`] says which listener a message
-//! is for.
+//! is for. Where a group consumes in order, [`locks`] sees to it that nobody else has the queue, and [`orderly`] calls the
+//! listener.
 
 mod allocate;
 mod builder;
 mod consume;
 mod lite_pull;
+mod locks;
+mod orderly;
 mod process_queue;
 mod puller;
 mod queue;
@@ -32,6 +35,7 @@ pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder, LitePullError, Me
 pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
 
+use self::locks::Order;
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
 use self::rebalance::{Rebalancer, flow_limits};
@@ -59,6 +63,7 @@ pub struct PushConsumer {
 struct Inner {
     group: String,
     config: ConsumerConfig,
+    orderly: bool,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
     state: StateCell,
@@ -88,6 +93,8 @@ pub(crate) struct Shared {
     permits: Arc<Semaphore>,
     owned: Mutex<HashMap<MessageQueue, (Arc<OwnedQueue>, CancellationToken)>>,
     flow: Mutex<FlowLimits>,
+    /// Only where the group consumes in order.
+    order: Option<Order>,
     suspended: AtomicBool,
     /// Asks for a rebalance.
     wake: Notify,
@@ -110,6 +117,7 @@ impl PushConsumer {
     fn new(
         group: String,
         config: ConsumerConfig,
+        orderly: bool,
         cluster: Option<ClusterConfig>,
         subscriptions: Vec<Subscription>,
     ) -> Self {
@@ -117,6 +125,7 @@ impl PushConsumer {
         let inner = Inner {
             group,
             config,
+            orderly,
             cluster,
             state: StateCell::default(),
             wishes,
@@ -254,7 +263,8 @@ impl PushConsumer {
             subscriptions: Subscriptions::new(subscriptions, &group, namespace.as_deref()),
             permits: Arc::new(Semaphore::new(config.concurrency as usize)),
             owned: Mutex::default(),
-            flow: Mutex::new(flow_limits(&config, 1)),
+            flow: Mutex::new(flow_limits(&config, 1, self.inner.orderly)),
+            order: self.inner.orderly.then(|| Order::new(client.tasks().child())),
             suspended: AtomicBool::new(false),
             wake: Notify::new(),
             balanced: watch::Sender::new(false),
@@ -370,6 +380,10 @@ impl Shared {
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
         let every = self.client.config().offset_interval;
         self.spawn_periodic("offsets", every, |shared| async move { shared.persist_all().await });
+        if self.order.is_some() {
+            self.keep_locks();
+            return Ok(());
+        }
         let every =
             (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
         self.spawn_periodic("clean expired", every, |shared| async move { shared.clean_expired().await });
@@ -391,6 +405,7 @@ impl Shared {
         self.persist_all().await;
         // From here on nobody may move the offsets: others own the queues.
         self.owned().iter().for_each(|owned| owned.drop_queue());
+        self.free_locks(TASKS_END).await;
         self.client.remove_consumer(&self.group).await;
         abandoned
     }
@@ -462,5 +477,7 @@ impl GroupMember for Shared {
 
     fn wake_rebalance(&self) {
         self.wake.notify_one();
+        // What woke it may be a broker that was restarted, and brokers keep locks in memory only.
+        self.order.iter().for_each(Order::renew_soon);
     }
 }

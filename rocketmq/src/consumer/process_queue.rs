@@ -101,12 +101,22 @@ impl ProcessQueue {
     ///
     /// `batch` says how many a listener takes at once.
     pub(crate) fn take(&mut self, now: Instant, batch: impl Fn(usize) -> usize) -> Option<Taken> {
+        self.take_of(now, batch, false)
+    }
+
+    /// The same without passing over messages for other listeners: what is taken is a part of the queue as it stands.
+    pub(crate) fn take_in_order(&mut self, now: Instant, batch: impl Fn(usize) -> usize) -> Option<Taken> {
+        self.take_of(now, batch, true)
+    }
+
+    fn take_of(&mut self, now: Instant, batch: impl Fn(usize) -> usize, in_order: bool) -> Option<Taken> {
         self.skip_started();
         let mut taken: Option<Taken> = None;
         let mut most = 1;
         for slot in self.slots.range_mut(self.cursor..) {
             let Progress::Waiting { listener, .. } = slot.progress else { continue };
             match &taken {
+                Some(taken) if taken.listener != listener && in_order => break,
                 Some(taken) if taken.listener != listener => continue,
                 Some(_) => {}
                 None => most = batch(listener).max(1),
@@ -146,6 +156,17 @@ impl ProcessQueue {
             other => other,
         };
         self.cursor = self.cursor.min(at);
+    }
+
+    /// Lets messages that were taken wait again, for the same listener.
+    pub(crate) fn put_back(&mut self, listener: usize, messages: Vec<MessageExt>) {
+        for message in messages {
+            let Some(at) = self.find(message.queue_offset()) else { continue };
+            if matches!(self.slots[at].progress, Progress::Started { .. }) {
+                self.slots[at].progress = Progress::Waiting { message, listener };
+                self.cursor = self.cursor.min(at);
+            }
+        }
     }
 
     /// Marks a message as done: handled, or taken back by the broker. Whether it was held until now.
@@ -320,6 +341,44 @@ pub(super) mod tests {
         }
         assert_eq!(queue.offset(), Some(0));
         assert_eq!(offsets(queue.take(now, |_| 9)), [0, 2, 3]);
+    }
+
+    #[test]
+    fn in_order_a_batch_ends_where_another_listener_begins() {
+        let mut queue = ProcessQueue::new();
+        for (offset, listener) in [(0, 0), (1, 0), (2, 1), (3, 0)] {
+            queue.put(message(offset), listener);
+        }
+        queue.put_unreadable(4);
+        queue.put(message(5), 0);
+        let now = Instant::now();
+        for expected in [&[0, 1][..], &[2], &[3, 5], &[]] {
+            assert_eq!(offsets(queue.take_in_order(now, |_| 9)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_put_back_is_taken_again_first_and_in_its_order() {
+        let mut queue = queue(0..4);
+        let now = Instant::now();
+        let mut taken = queue.take_in_order(now, |_| 3).unwrap().messages;
+        queue.finish(0);
+        let mut rest = taken.split_off(1);
+        rest[0].count_delivery();
+        queue.put_back(7, rest);
+        assert_eq!(queue.offset(), Some(1));
+        let again = queue.take_in_order(now, |_| 9).unwrap();
+        assert_eq!(again.listener, 7);
+        let times: Vec<_> = again
+            .messages
+            .iter()
+            .map(|message| (message.queue_offset(), message.reconsume_times()))
+            .collect();
+        assert_eq!(times, [(1, 1), (2, 0)]);
+        queue.finish(1);
+        queue.put_back(7, again.messages);
+        assert_eq!(offsets(queue.take_in_order(now, |_| 1)), [2], "what is done stays done");
+        assert_eq!(queue.held(), 2);
     }
 
     #[test]

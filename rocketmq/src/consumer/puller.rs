@@ -19,7 +19,7 @@ use super::consume::{Attempt, Begun};
 use super::queue::OwnedQueue;
 use super::start_offset::start_offset;
 use crate::client::{Access, PullAnswer, PullStatus};
-use crate::listener::{BoxFuture, Delivery, Shape};
+use crate::listener::{BoxFuture, Delivery};
 use crate::message::stored;
 use crate::protocol::header::{PullMessage, pull_flag};
 use crate::protocol::{Request, ResponseCode};
@@ -48,6 +48,8 @@ pub(crate) struct Puller {
     shared: Arc<Shared>,
     queue: Arc<OwnedQueue>,
     stopping: CancellationToken,
+    /// Whether listeners are called from here: not in order, where a worker does that.
+    delivers: bool,
     next_offset: i64,
     /// Which of the broker's addresses to ask, as it said last.
     broker_id: i64,
@@ -65,6 +67,7 @@ pub(crate) struct Puller {
 impl Puller {
     pub(crate) fn new(shared: Arc<Shared>, queue: Arc<OwnedQueue>, stopping: CancellationToken) -> Self {
         Self {
+            delivers: queue.order.is_none(),
             shared,
             queue,
             stopping,
@@ -105,7 +108,7 @@ impl Puller {
                 }
                 () = until(self.resume_at) => self.resume_at = None,
                 () = self.queue.room.notified() => self.resume_at = None,
-                permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.has_waiting() => {
+                permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.delivers && self.has_waiting() => {
                     match permit {
                         Ok(permit) => self.deliver(permit).await,
                         // The consumer is being shut down.
@@ -143,6 +146,8 @@ impl Puller {
         self.queue.touch();
         if self.shared.is_suspended() {
             self.pause(SUSPENDED_DELAY);
+        } else if !self.queue.is_ours() {
+            self.pause(self.shared.config.pull_error_delay);
         } else if self.queue.is_full(&self.shared.flow_limits()) {
             trace!(group = %self.shared.group, queue = %self.queue.queue, "flow control: the listeners are behind");
             self.pause(FULL_DELAY);
@@ -200,7 +205,9 @@ impl Puller {
         let next = answer.header.next_begin_offset;
         match answer.status {
             PullStatus::Found => {
-                if !self.keep(answer) {
+                let is_whole = self.keep(answer);
+                self.queue.wake_worker();
+                if !is_whole {
                     return true;
                 }
                 if !self.shared.config.pull_interval.is_zero() {
@@ -357,13 +364,9 @@ impl Puller {
     }
 
     fn next_attempt(&self, now: std::time::Instant) -> Option<Attempt> {
-        let subscriptions = &self.shared.subscriptions;
-        let most = |listener| match subscriptions.handler(listener).shape() {
-            Shape::Batch => self.shared.config.batch as usize,
-            _ => 1,
-        };
-        let taken = self.queue.with(|messages| messages.take(now, most))?;
-        let handler = subscriptions.handler(taken.listener).clone();
+        let taken =
+            self.queue.with(|messages| messages.take(now, |listener| self.shared.batch_of(listener)))?;
+        let handler = self.shared.subscriptions.handler(taken.listener).clone();
         let delivery = Delivery::batch(taken.messages, &handler, &self.queue.origin)?;
         Some(Attempt { shared: Arc::clone(&self.shared), queue: Arc::clone(&self.queue), handler, delivery })
     }

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+use tokio::time;
 use tracing::debug;
 
+use super::locks::QueueOrder;
 use super::process_queue::{FlowLimits, ProcessQueue};
 use crate::client::MqClient;
 use crate::listener::Origin;
@@ -18,6 +20,8 @@ use crate::remoting::RequestError;
 pub(crate) struct OwnedQueue {
     pub(crate) queue: Arc<MessageQueue>,
     pub(crate) origin: Arc<Origin>,
+    /// Only where the group consumes in order.
+    pub(crate) order: Option<QueueOrder>,
     messages: Mutex<ProcessQueue>,
     /// Told when something was done while the queue was full.
     pub(crate) room: Notify,
@@ -30,10 +34,11 @@ pub(crate) struct OwnedQueue {
 }
 
 impl OwnedQueue {
-    pub(crate) fn new(queue: Arc<MessageQueue>, origin: Arc<Origin>) -> Self {
+    pub(crate) fn new(queue: Arc<MessageQueue>, origin: Arc<Origin>, order: Option<QueueOrder>) -> Self {
         Self {
             queue,
             origin,
+            order,
             messages: Mutex::new(ProcessQueue::new()),
             room: Notify::new(),
             is_blocked: AtomicBool::new(false),
@@ -66,6 +71,27 @@ impl OwnedQueue {
         })
     }
 
+    /// Whether this member may pull and handle: its lock is valid, where the group needs one.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.order.as_ref().is_none_or(|order| order.lock.is_valid(time::Instant::now()))
+    }
+
+    /// Notes that the lock is ours since `asked_at`, and tells those who may have waited for it.
+    pub(crate) fn renew_lock(&self, asked_at: time::Instant) {
+        if let Some(order) = &self.order {
+            order.lock.renew(asked_at);
+            order.woken.notify_one();
+            self.room.notify_one();
+        }
+    }
+
+    /// Tells the worker of a group that consumes in order that there may be something to do.
+    pub(crate) fn wake_worker(&self) {
+        if let Some(order) = &self.order {
+            order.woken.notify_one();
+        }
+    }
+
     /// The queue is no longer ours.
     pub(crate) fn drop_queue(&self) {
         self.is_dropped.store(true, Ordering::Release);
@@ -94,12 +120,11 @@ impl OwnedQueue {
         self.stored.store(offset, Ordering::Relaxed);
     }
 
-    /// Stores the group's offset at the broker, if it has moved since.
+    /// Stores the group's offset at the broker, if it has moved since, and if the queue is surely ours: another member
+    /// may be further by now.
     pub(crate) async fn persist(&self, client: &MqClient, group: &Arc<str>) -> Result<(), RequestError> {
-        let Some(offset) = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed))
-        else {
-            return Ok(());
-        };
+        let offset = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed));
+        let Some(offset) = offset.filter(|_| self.is_ours()) else { return Ok(()) };
         client.update_offset(group, &self.queue, offset).await?;
         debug!(%group, queue = %self.queue, offset, "offset stored");
         self.note_stored(offset);

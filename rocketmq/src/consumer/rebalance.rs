@@ -11,6 +11,7 @@ use tokio::time;
 use tracing::{debug, info, warn};
 
 use super::Shared;
+use super::locks::QueueOrder;
 use super::process_queue::FlowLimits;
 use super::puller::Puller;
 use super::queue::OwnedQueue;
@@ -24,6 +25,8 @@ use crate::message::MessageQueue;
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// After a round that could not be finished.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// After a round in which the lock of a queue was not to be had.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A queue that was not pulled for so long has lost its task, and is taken anew.
 const PULL_MAX_IDLE: Duration = Duration::from_secs(120);
 
@@ -31,6 +34,19 @@ const PULL_MAX_IDLE: Duration = Duration::from_secs(120);
 pub(super) struct Rebalancer {
     shared: Arc<Shared>,
     missing: MissingTopics,
+    /// Whether it has been reported that queues wait for their locks.
+    waits_for_locks: bool,
+}
+
+/// How a round ended; of several topics, that which ended worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Round {
+    /// All queues that are ours are owned.
+    Complete,
+    /// Some are still locked by another member, which will let them go, or has died.
+    Locked,
+    /// Some shares could not be computed.
+    Unbalanced,
 }
 
 /// The share of one topic could not be computed; the queues stay as they are.
@@ -38,21 +54,26 @@ struct Unbalanced;
 
 impl Rebalancer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, missing: MissingTopics::default() }
+        Self { shared, missing: MissingTopics::default(), waits_for_locks: false }
     }
 
     /// Runs until the consumer stops.
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
-            let balanced = tokio::select! {
+            let round = tokio::select! {
                 () = shared.stopping().cancelled() => return,
-                balanced = self.round() => balanced,
+                round = self.round() => round,
             };
-            if balanced {
+            self.report_locks(round);
+            if round != Round::Unbalanced {
                 shared.note_balanced();
             }
-            let wait = if balanced { shared.client.config().rebalance_interval } else { RETRY_INTERVAL };
+            let wait = match round {
+                Round::Complete => shared.client.config().rebalance_interval,
+                Round::Locked => LOCK_RETRY_INTERVAL,
+                Round::Unbalanced => RETRY_INTERVAL,
+            };
             tokio::select! {
                 () = shared.stopping().cancelled() => return,
                 () = rest(&shared.wake, wait) => {}
@@ -60,20 +81,29 @@ impl Rebalancer {
         }
     }
 
-    /// Looks at every topic; whether all shares could be computed.
-    async fn round(&mut self) -> bool {
+    /// Looks at every topic.
+    async fn round(&mut self) -> Round {
         if self.shared.is_suspended() {
-            return false;
+            return Round::Unbalanced;
         }
         let topics: Vec<_> = self.shared.subscriptions.topics().cloned().collect();
-        let mut balanced = true;
+        let mut worst = Round::Complete;
         for topic in &topics {
-            match self.share(topic).await {
-                Ok((queues, others)) => self.shared.own(topic, &queues, others),
-                Err(Unbalanced) => balanced = false,
-            }
+            let round = match self.share(topic).await {
+                Ok((queues, others)) => self.shared.own(topic, &queues, others).await,
+                Err(Unbalanced) => Round::Unbalanced,
+            };
+            worst = worst.max(round);
         }
-        balanced
+        worst
+    }
+
+    fn report_locks(&mut self, round: Round) {
+        let waits = round == Round::Locked;
+        if waits && !self.waits_for_locks {
+            info!(group = %self.shared.group, "some queues are still locked by other members; those of one that was killed become free after a minute");
+        }
+        self.waits_for_locks = waits;
     }
 
     /// The queues of `topic` that are ours, and whether the group has other members.
@@ -95,8 +125,8 @@ pub(super) async fn rest(wake: &Notify, wait: Duration) {
 }
 
 impl Shared {
-    /// Makes `queues` what is owned of `topic`.
-    fn own(self: &Arc<Self>, topic: &Arc<str>, queues: &[MessageQueue], others: bool) {
+    /// Makes `queues` what is owned of `topic`, as far as their locks are to be had, where the group needs them.
+    async fn own(self: &Arc<Self>, topic: &Arc<str>, queues: &[MessageQueue], others: bool) -> Round {
         let wanted: BTreeSet<&MessageQueue> = queues.iter().collect();
         let mut changed = false;
         for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == *topic) {
@@ -110,56 +140,87 @@ impl Shared {
                 changed = true;
             }
         }
-        for queue in queues {
-            changed |= self.take(queue, others);
+        let missing = self.missing(queues);
+        let expected = missing.len();
+        let found = match &self.order {
+            Some(order) => self.lock_new(order, missing).await,
+            None => missing.iter().map(|queue| self.new_queue(queue)).collect(),
+        };
+        let round = if found.len() < expected { Round::Locked } else { Round::Complete };
+        for owned in found {
+            changed |= self.take(&owned, others);
         }
         if changed {
             let count = self.owned().len();
             info!(group = %self.group, %topic, queues = queues.len(), "the share of this member has changed");
             *self.flow.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                flow_limits(&self.config, count);
+                flow_limits(&self.config, count, self.order.is_some());
         }
+        round
     }
 
-    /// Starts to pull a queue, unless it is pulled already. `others` may have had it just now.
-    fn take(self: &Arc<Self>, queue: &MessageQueue, others: bool) -> bool {
-        let mut table = self.lock_owned();
-        if self.stopping().is_cancelled() || table.contains_key(queue) {
-            return false;
-        }
+    fn missing(&self, queues: &[MessageQueue]) -> Vec<MessageQueue> {
+        let table = self.lock_owned();
+        queues.iter().filter(|queue| !table.contains_key(*queue)).cloned().collect()
+    }
+
+    /// A queue of which nothing is held yet.
+    pub(super) fn new_queue(&self, queue: &MessageQueue) -> Arc<OwnedQueue> {
         let queue = Arc::new(queue.clone());
         let origin =
             Arc::new(Origin::new(Arc::clone(&self.group), self.shown(&queue), self.shutdown.clone()));
-        let owned = Arc::new(OwnedQueue::new(Arc::clone(&queue), origin));
+        Arc::new(OwnedQueue::new(queue, origin, self.order.as_ref().map(|_| QueueOrder::new())))
+    }
+
+    /// Starts to pull a queue. `others` may have had it just now.
+    fn take(self: &Arc<Self>, owned: &Arc<OwnedQueue>, others: bool) -> bool {
+        let mut table = self.lock_owned();
+        if self.stopping().is_cancelled() {
+            return false;
+        }
         let stopping = self.pulling.stopping().child_token();
-        table.insert(queue.as_ref().clone(), (Arc::clone(&owned), stopping.clone()));
-        let shared = Arc::clone(self);
+        table.insert(owned.queue.as_ref().clone(), (Arc::clone(owned), stopping.clone()));
+        self.consume_in_order(owned, &stopping);
+        let (shared, owned) = (Arc::clone(self), Arc::clone(owned));
         self.pulling.spawn("puller", async move {
-            Puller::new(Arc::clone(&shared), Arc::clone(&owned), stopping.clone()).run(others).await;
+            Puller::new(shared, owned, stopping).run(others).await;
         });
         true
     }
 
     /// Lets a queue go to another member, with the offset stored that it goes on from.
     fn release(self: &Arc<Self>, owned: &Arc<OwnedQueue>) {
+        if self.order.is_some() {
+            return self.leave(owned);
+        }
+        owned.drop_queue();
         self.forget(owned);
         let (shared, owned) = (Arc::clone(self), Arc::clone(owned));
         self.handlers.spawn("release", async move {
-            if let Err(error) = owned.persist(&shared.client, &shared.group).await {
-                warn!(group = %shared.group, queue = %owned.queue, %error, "the offset of a queue that was given up is not stored, some messages will come twice");
-            }
+            shared.persist_last(&owned).await;
             debug!(group = %shared.group, queue = %owned.queue, "the queue was given up");
         });
     }
 
-    /// Drops a queue whose offset has been corrected, to take it anew.
-    pub(super) fn give_up(&self, owned: &OwnedQueue) {
-        self.forget(owned);
+    /// Stores the offset that the next owner of the queue goes on from.
+    pub(super) async fn persist_last(&self, owned: &OwnedQueue) {
+        if let Err(error) = owned.persist(&self.client, &self.group).await {
+            warn!(group = %self.group, queue = %owned.queue, %error, "the offset of a queue that was given up is not stored, some messages will come twice");
+        }
+    }
+
+    /// Drops a queue of which nothing that is held counts any more: its offset was corrected, or another member has it.
+    pub(super) fn give_up(self: &Arc<Self>, owned: &Arc<OwnedQueue>) {
+        owned.drop_queue();
+        match self.order {
+            Some(_) => self.leave(owned),
+            None => drop(self.forget(owned)),
+        }
         self.wake.notify_one();
     }
 
-    fn forget(&self, owned: &OwnedQueue) {
-        owned.drop_queue();
+    /// Ends the tasks of a queue that is not to be ours any more; whether it was.
+    pub(super) fn forget(&self, owned: &OwnedQueue) -> bool {
         let removed = {
             let mut table = self.lock_owned();
             match table.get(owned.queue.as_ref()) {
@@ -169,9 +230,10 @@ impl Shared {
                 _ => None,
             }
         };
-        if let Some((_, stopping)) = removed {
+        if let Some((_, stopping)) = &removed {
             stopping.cancel();
         }
+        removed.is_some()
     }
 
     /// The queue as listeners see it: without the namespace.
@@ -185,7 +247,8 @@ impl Shared {
 }
 
 /// What one of `queues` queues may hold. Limits for all of them are shared evenly. Source: `behaviour.md` section 3.1.
-pub(super) fn flow_limits(config: &ConsumerConfig, queues: usize) -> FlowLimits {
+/// `in_order` no message can be far behind the others.
+pub(super) fn flow_limits(config: &ConsumerConfig, queues: usize, in_order: bool) -> FlowLimits {
     let FlowConfig { messages_per_queue, mib_per_queue, span, messages_per_topic, mib_per_topic, .. } =
         config.flow;
     let share =
@@ -193,7 +256,7 @@ pub(super) fn flow_limits(config: &ConsumerConfig, queues: usize) -> FlowLimits 
     FlowLimits {
         messages: share(messages_per_topic, messages_per_queue),
         bytes: share(mib_per_topic, mib_per_queue) << 20,
-        span: span.into(),
+        span: if in_order { i64::MAX } else { span.into() },
     }
 }
 
@@ -204,10 +267,12 @@ mod tests {
     #[test]
     fn limits_for_all_queues_are_shared_by_those_that_are_owned() {
         let mut config = ConsumerConfig::default();
-        assert_eq!(flow_limits(&config, 8), FlowLimits { messages: 1_000, bytes: 100 << 20, span: 2_000 });
+        let usual = FlowLimits { messages: 1_000, bytes: 100 << 20, span: 2_000 };
+        assert_eq!(flow_limits(&config, 8, false), usual);
+        assert_eq!(flow_limits(&config, 8, true), FlowLimits { span: i64::MAX, ..usual });
         config.flow.messages_per_topic = Some(20);
         config.flow.mib_per_topic = Some(2);
-        assert_eq!(flow_limits(&config, 8), FlowLimits { messages: 2, bytes: 1 << 20, span: 2_000 });
-        assert_eq!(flow_limits(&config, 0).messages, 20);
+        assert_eq!(flow_limits(&config, 8, false), FlowLimits { messages: 2, bytes: 1 << 20, span: 2_000 });
+        assert_eq!(flow_limits(&config, 0, false).messages, 20);
     }
 }

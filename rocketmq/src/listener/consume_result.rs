@@ -12,15 +12,25 @@ use super::{DelayLevel, Outcome};
 pub enum ConsumeResult {
     /// All are done.
     Success,
-    /// All are delivered again, after the group's `retry_delay`. In an orderly group the queue pauses (`suspend`)
-    /// and goes on with the same messages.
+    /// All are delivered again, after the group's `retry_delay`.
+    ///
+    /// In an orderly group the queue pauses for the group's `suspend` and goes on with the same messages, as after an
+    /// error, a panic and a timeout; a message that was tried again `max_reconsume` times goes to the dead letter
+    /// queue.
     ReconsumeLater,
     /// All are delivered again, after this time.
+    ///
+    /// In an orderly group: as [`ReconsumeLater`](Self::ReconsumeLater), and the queue pauses for the time of the
+    /// level ([`DelayLevel::default_delay`]), 30 seconds at most.
     ReconsumeAfter(DelayLevel),
     /// All go to the dead letter queue of the group, `%DLQ%group`, and are not delivered again.
+    ///
+    /// In an orderly group the queue goes on with the messages behind them once a broker has them.
     DeadLetter,
     /// The first so many of the batch are done, the rest is delivered again; as many as there are, or more, is
     /// [`Success`](Self::Success), none is [`ReconsumeLater`](Self::ReconsumeLater).
+    ///
+    /// In an orderly group the rest is at the head of the queue then, which pauses.
     AckFirst(usize),
 }
 

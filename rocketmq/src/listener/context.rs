@@ -33,7 +33,8 @@ impl ConsumeContext {
         self.delivery.queue()
     }
 
-    /// How often the message has been delivered, this time included: 1 at the first time.
+    /// How often the message has been delivered, this time included: 1 at the first time. An orderly group counts in
+    /// the member that has the queue, and begins anew in the next one.
     pub fn attempt(&self) -> u32 {
         self.delivery.message().reconsume_times().saturating_add(1)
     }
@@ -58,7 +59,8 @@ impl ConsumeContext {
     /// Asks for the next attempt after `level`, should this one fail by an error, a panic or
     /// [`ReconsumeLater`](crate::listener::ConsumeResult::ReconsumeLater); the last call counts.
     ///
-    /// For a group whose own `retry_delay` does not suit the case: `429 Too Many Requests` names a time to wait.
+    /// For a group whose own `retry_delay` does not suit the case: `429 Too Many Requests` names a time to wait. In an
+    /// orderly group the queue pauses for that time ([`DelayLevel::default_delay`]), 30 seconds at most.
     pub fn set_delay_hint(&self, level: DelayLevel) {
         self.delivery.set_delay_hint(level);
     }

@@ -89,6 +89,23 @@ macro_rules! header {
     };
 }
 
+/// A request without fields: all of it is in its body.
+macro_rules! bare {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $name;
+
+        impl Header for $name {
+            fn write(&self, _: &mut ExtFields) {}
+
+            fn read(_: &ExtFields) -> Result<Self, HeaderError> {
+                Ok(Self)
+            }
+        }
+    };
+}
+
 macro_rules! requests {
     ($($request:ident = $code:ident -> $response:ty;)*) => {$(
         impl Request for $request {
@@ -113,6 +130,8 @@ requests! {
     GetConsumerList = GET_CONSUMER_LIST_BY_GROUP -> JsonBody<body::ConsumerList>;
     NotifyConsumerIdsChanged = NOTIFY_CONSUMER_IDS_CHANGED -> ();
     CreateTopic = UPDATE_AND_CREATE_TOPIC -> ();
+    LockBatchMq = LOCK_BATCH_MQ -> JsonBody<body::LockedQueues>;
+    UnlockBatchMq = UNLOCK_BATCH_MQ -> ();
 }
 
 header! {
@@ -287,16 +306,19 @@ header! {
     }
 }
 
-/// This client and its groups live (34); the body says which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Heartbeat;
+bare! {
+    /// This client and its groups live (34); the body says which.
+    Heartbeat
+}
 
-impl Header for Heartbeat {
-    fn write(&self, _: &mut ExtFields) {}
+bare! {
+    /// Keep these queues for this member (41); the body, a [`LockBatch`](body::LockBatch), says which.
+    LockBatchMq
+}
 
-    fn read(_: &ExtFields) -> Result<Self, HeaderError> {
-        Ok(Self)
-    }
+bare! {
+    /// Give these queues free (42); the body, a [`LockBatch`](body::LockBatch), says which.
+    UnlockBatchMq
 }
 
 header! {
