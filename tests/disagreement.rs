@@ -23,8 +23,7 @@ async fn listeners_that_disagree_stop_the_start_and_both_are_named() {
         "the_other (tests/disagreement.rs:",
         "paid || new",
     ];
-    // There are no orderly groups yet; whoever declares one learns it in the same error.
-    for part in parts.into_iter().chain(["in_order (tests/disagreement.rs:", "`orderly`"]) {
+    for part in parts.into_iter().chain(["in_order (tests/disagreement.rs:", "disagree on `orderly`"]) {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
 }

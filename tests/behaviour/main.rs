@@ -17,6 +17,7 @@ mod declare;
 mod faults;
 mod lite_pull;
 mod members;
+mod orderly;
 mod produce;
 mod retry;
 mod shutdown;

@@ -1,6 +1,6 @@
 //! A program of its own, `tests/member.rs`: a member that is killed, or told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -32,16 +32,28 @@ impl Program {
         pause: Duration,
         seen: &Seen,
     ) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
+        command.env("MEMBER_PAUSE_MS", pause.as_millis().to_string());
+        Self::spawn(command, server, group, topic, seen)
+    }
+
+    /// Starts `tests/orderly_member.rs`, which writes what it does into `book`.
+    pub(crate) fn start_orderly(server: &Server, group: &str, topic: &str, book: &Path) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orderly_member"));
+        command.env("MEMBER_BOOK", book);
+        Self::spawn(command, server, group, topic, &Seen::default())
+    }
+
+    fn spawn(mut command: Command, server: &Server, group: &str, topic: &str, seen: &Seen) -> Result<Self> {
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("member")).with_extension("yaml");
         let text = format!(
             "name_servers: {}\nvars: {{ member.group: {group}, member.topic: {topic} }}\n\
-             client: {{ shutdown_timeout: 10s }}\ndefaults: {{ consume_from: first }}\n",
+             client: {{ shutdown_timeout: 10s }}\ndefaults: {{ consume_from: first, suspend: 20ms }}\n",
             server.name_server()
         );
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_member"))
+        let mut process = command
             .env("ROCKETMQ_CONFIG", &config)
-            .env("MEMBER_PAUSE_MS", pause.as_millis().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -59,6 +71,11 @@ impl Program {
             }
         });
         Ok(Self { process, reader, config, begun })
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> Result<u32> {
+        self.process.id().context("it has ended by itself")
     }
 
     /// SIGKILL: nothing in it can react.
@@ -86,7 +103,7 @@ impl Program {
     }
 
     async fn signal(&self) -> Result<()> {
-        let id = self.process.id().context("it has ended by itself")?;
+        let id = self.id()?;
         // The shell has `kill` built in; this crate forbids `unsafe`.
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await?;
         ensure!(sent.success(), "the signal was not sent");

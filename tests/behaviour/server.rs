@@ -3,9 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,8 +22,9 @@ use tokio::time;
 use crate::log;
 use crate::sending::send;
 
-/// How long a case may take once its server runs.
-const CASE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a case may take once its server runs: more than the minute for which brokers keep the locks of a member that
+/// was killed.
+const CASE_LIMIT: Duration = Duration::from_secs(180);
 /// Of every level but the second, where tests need not wait; brokers of Apache count in seconds.
 const EMBEDDED_DELAY: Duration = Duration::from_millis(50);
 /// Of the second level, so that it can be told from the others.
@@ -65,6 +68,35 @@ macro_rules! on_each_server {
             }
         }
     )*};
+}
+
+/// Makes one test of each case, `name::on_each_server`, which runs it on all servers at the same time: for cases that
+/// mostly wait.
+macro_rules! on_all_servers_at_once {
+    ($use:ident: $($case:ident),* $(,)?) => {$(
+        mod $case {
+            use crate::server::{Use, run_on_all};
+
+            #[test]
+            fn on_each_server() -> anyhow::Result<()> {
+                run_on_all(Use::$use, super::$case)
+            }
+        }
+    )*};
+}
+
+/// Runs a case on all servers that are to be tested on, at the same time.
+pub(crate) fn run_on_all<F>(usage: Use, case: fn(Server) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let run = |kind| move || run(kind, usage, case).with_context(|| format!("on {kind:?}"));
+    thread::scope(|scope| {
+        let threads: Vec<_> = servers()?.into_iter().map(|kind| scope.spawn(run(kind))).collect();
+        let ends =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ends.collect()
+    })
 }
 
 /// Runs a case on a server, unless that one is not to be tested on.

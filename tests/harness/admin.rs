@@ -7,9 +7,12 @@ use crate::apache::remoting;
 
 const UPDATE_AND_CREATE_TOPIC: u16 = 17;
 const QUERY_CONSUMER_OFFSET: u16 = 14;
+const UPDATE_CONSUMER_OFFSET: u16 = 15;
 const GET_MAX_OFFSET: u16 = 30;
 const GET_MIN_OFFSET: u16 = 31;
 const GET_CONSUMER_LIST_BY_GROUP: u16 = 38;
+const LOCK_BATCH_MQ: u16 = 41;
+const UNLOCK_BATCH_MQ: u16 = 42;
 
 const SYSTEM_ERROR: i64 = 1;
 const TOPIC_NOT_EXIST: i64 = 17;
@@ -74,6 +77,56 @@ impl Admin {
             QUERY_NOT_FOUND => Ok(None),
             _ => bail!("the broker does not tell the offset of {group}: {}", answer.header),
         }
+    }
+
+    /// Stores how far a group has come in a queue.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn commit(&self, group: &str, topic: &str, queue: u32, offset: i64) -> Result<()> {
+        let fields = format!(
+            r#"{{"consumerGroup":"{group}","topic":"{topic}","queueId":"{queue}","commitOffset":"{offset}"}}"#
+        );
+        let answer = remoting::ask(self.broker, UPDATE_CONSUMER_OFFSET, &fields, "").await?;
+        ensure!(answer.code == 0, "the broker does not store the offset of {group}: {}", answer.header);
+        Ok(())
+    }
+
+    /// Asks for the lock of a queue of `broker-a` in the name of a member; whether that member has it now.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn lock(&self, group: &str, client_id: &str, topic: &str, queue: u32) -> Result<bool> {
+        let answer = self.ask_for_lock(LOCK_BATCH_MQ, group, client_id, topic, queue).await?;
+        let held: Value = serde_json::from_slice(&answer)?;
+        Ok(held["lockOKMQSet"].as_array().is_some_and(|held| held.len() == 1))
+    }
+
+    /// Frees the lock of a queue of `broker-a` in the name of a member.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn unlock(&self, group: &str, client_id: &str, topic: &str, queue: u32) -> Result<()> {
+        self.ask_for_lock(UNLOCK_BATCH_MQ, group, client_id, topic, queue).await.map(drop)
+    }
+
+    async fn ask_for_lock(
+        &self,
+        code: u16,
+        group: &str,
+        client_id: &str,
+        topic: &str,
+        queue: u32,
+    ) -> Result<Vec<u8>> {
+        let body = format!(
+            r#"{{"consumerGroup":"{group}","clientId":"{client_id}","mqSet":[{{"topic":"{topic}","brokerName":"broker-a","queueId":{queue}}}]}}"#
+        );
+        let answer = remoting::ask(self.broker, code, "{}", &body).await?;
+        ensure!(answer.code == 0, "the broker refused: {}", answer.header);
+        Ok(answer.body)
     }
 
     /// The client ids of those who are in a group now.
