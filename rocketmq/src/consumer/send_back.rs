@@ -98,8 +98,8 @@ impl Shared {
         let delay = (!dead).then_some(if level > 0 { level } else { 3 + times });
         let header = SendMessageV2 {
             producer_group: "CLIENT_INNER_PRODUCER".into(),
-            topic: retry_topic.to_string(),
-            default_topic: AUTO_CREATE_TOPIC.to_owned(),
+            topic: Arc::clone(retry_topic),
+            default_topic: AUTO_CREATE_TOPIC.into(),
             default_topic_queue_nums: 1,
             queue_id: queue.queue_id,
             sys_flag: 0,

@@ -2,7 +2,6 @@
 //!
 //! Source: `protocol.md` sections 4.6 and 4.7, `MessageClientIDSetter`, `MessageDecoder.createMessageId`.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -29,11 +28,12 @@ pub(crate) fn unique() -> String {
         bytes.to_vec()
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut bytes = BytesMut::with_capacity(28);
-    bytes.put_slice(process);
-    bytes.put_u32(since_month_began(now).as_millis() as u32);
-    bytes.put_u16(COUNTER.fetch_add(1, Ordering::Relaxed));
-    hexadecimal(&bytes)
+    let (mut bytes, len) = ([0; 28], process.len() + 6);
+    let mut rest = bytes.as_mut_slice();
+    rest.put_slice(process);
+    rest.put_u32(since_month_began(now).as_millis() as u32);
+    rest.put_u16(COUNTER.fetch_add(1, Ordering::Relaxed));
+    hexadecimal(&bytes[..len])
 }
 
 /// The id that names the broker and the place in its commit log; needed to end a transaction or send a message back.
@@ -70,11 +70,9 @@ fn put_address(out: &mut BytesMut, address: IpAddr) {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |number: u8| char::from(b"0123456789ABCDEF"[usize::from(number)]);
     let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02X}");
-    }
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xF)]));
     text
 }
 

@@ -239,7 +239,7 @@ impl MessageExt {
             if matches!(name, properties::TAGS | properties::KEYS | properties::SHARDING_KEY)
                 || !properties::is_reserved(name)
             {
-                message.put_property(name.to_owned(), value.to_owned());
+                message.put_property(name, value);
             }
         }
         message

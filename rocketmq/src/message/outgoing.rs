@@ -1,8 +1,7 @@
 //! A message to be sent.
 
-use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -23,10 +22,11 @@ use super::{id, properties};
 /// by the send, before anything leaves the process.
 #[derive(Debug, Clone)]
 pub struct Message {
-    topic: String,
-    body: Bytes,
-    flag: i32,
-    properties: Vec<(Cow<'static, str>, String)>,
+    pub(crate) topic: String,
+    pub(crate) body: Bytes,
+    pub(crate) flag: i32,
+    /// In the form in which they travel.
+    pub(crate) properties: String,
     mistake: Option<MessageError>,
 }
 
@@ -91,7 +91,7 @@ pub enum MessageError {
 impl Message {
     /// A message for `topic`, with nothing in it yet.
     pub fn new(topic: impl Into<String>) -> Self {
-        Self { topic: topic.into(), body: Bytes::new(), flag: 0, properties: Vec::new(), mistake: None }
+        Self { topic: topic.into(), body: Bytes::new(), flag: 0, properties: String::new(), mistake: None }
     }
 
     /// Sets the body: text or bytes. Bytes are not copied.
@@ -116,18 +116,18 @@ impl Message {
 
     /// Sets the tag, by which consumers choose; one word of a message's topic.
     #[must_use]
-    pub fn tag(self, tag: impl Into<String>) -> Self {
-        self.checked_property(properties::TAGS, tag.into())
+    pub fn tag(self, tag: impl AsRef<str>) -> Self {
+        self.checked_property(properties::TAGS, tag.as_ref())
     }
 
     /// Adds a business key, by which the message can be looked up; without blanks.
     #[must_use]
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        let key = key.into();
-        match self.properties.iter_mut().find(|(name, _)| name == properties::KEYS) {
-            Some((_, keys)) if properties::is_clean(&key) => {
-                keys.push(' ');
-                keys.push_str(&key);
+    pub fn key(mut self, key: impl AsRef<str>) -> Self {
+        let key = key.as_ref();
+        match properties::find_span(self.properties.as_bytes(), properties::KEYS) {
+            Some((_, end)) if properties::is_clean(key) => {
+                self.properties.insert_str(end, key);
+                self.properties.insert(end, ' ');
                 self
             }
             _ => self.checked_property(properties::KEYS, key),
@@ -136,7 +136,7 @@ impl Message {
 
     /// Adds several business keys.
     #[must_use]
-    pub fn keys<K: Into<String>>(self, keys: impl IntoIterator<Item = K>) -> Self {
+    pub fn keys<K: AsRef<str>>(self, keys: impl IntoIterator<Item = K>) -> Self {
         keys.into_iter().fold(self, Message::key)
     }
 
@@ -144,13 +144,16 @@ impl Message {
     ///
     /// Names that RocketMQ uses itself are refused when the message is sent.
     #[must_use]
-    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let name = name.into();
-        if properties::is_reserved(&name) {
-            self.mistake = Some(MessageError::Property { name, rule: "the name is RocketMQ's own" });
-            return self;
+    pub fn property(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        if properties::is_reserved(name) {
+            return self.mistaken(name, "the name is RocketMQ's own");
         }
-        self.checked_property(name, value.into())
+        // Brokers make folders of the queues that it names. Source: `Validators.checkMessage`.
+        if name == properties::INNER_MULTI_DISPATCH && value.contains('/') {
+            return self.mistaken(name, "the queues that it names must not have a `/` in their names");
+        }
+        self.checked_property(name, value)
     }
 
     /// Sets the application's flag: a number that travels with the message and that RocketMQ does not look at.
@@ -160,13 +163,58 @@ impl Message {
         self
     }
 
-    /// Delivers the message after the time of `level`, 1 to 18: `1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m
-    /// 1h 2h` unless the broker is configured otherwise. 0 is no delay.
+    /// Says what must stay in order: messages of a topic with the same key go to the same queue, in the order in which
+    /// they are sent.
     ///
-    /// Source: `protocol.md` section 4.10.
+    /// The key chooses the queue as it does for Java's `SelectMessageQueueByHash`. It stays with its queue as long as
+    /// the topic keeps its number of queues, and the message is tried at no other queue: see
+    /// [`Producer::send_ordered`](crate::Producer::send_ordered).
+    #[must_use]
+    pub fn sharding_key(self, key: impl AsRef<str>) -> Self {
+        self.checked_property(properties::SHARDING_KEY, key.as_ref())
+    }
+
+    /// Says whether the broker is to answer only when the message is stored as safely as it is configured to: on its
+    /// disk, on its slave. Default `true`; with `false` it answers as soon as it has the message.
+    #[must_use]
+    pub fn wait_store(mut self, wait: bool) -> Self {
+        self.put_property(properties::WAIT, if wait { "true" } else { "false" });
+        self
+    }
+
+    /// Delivers the message after the time of `level`, 1 to 18: `1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m
+    /// 1h 2h` unless the broker is configured otherwise. 0 is no delay; of several delays the last one counts.
+    ///
+    /// All brokers know levels. Source: `protocol.md` section 4.10.
     #[must_use]
     pub fn delay_level(self, level: u8) -> Self {
-        self.checked_property(properties::DELAY, level.to_string())
+        self.delayed(properties::DELAY, u64::from(level))
+    }
+
+    /// Delivers the message after `delay`, by the broker's clock, which is precise to about a second. Zero is no delay;
+    /// of several delays the last one counts.
+    ///
+    /// For 5.x brokers. The send fails at once where the delay is longer than the producer's `max_delay`, or the broker
+    /// is an older one, which would deliver the message immediately.
+    #[must_use]
+    pub fn delay(self, delay: Duration) -> Self {
+        let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        match ms % 1_000 {
+            0 => self.delayed(properties::TIMER_DELAY_SEC, ms / 1_000),
+            _ => self.delayed(properties::TIMER_DELAY_MS, ms),
+        }
+    }
+
+    /// Delivers the message at `time`, to about a second; at once where that has passed. Of several delays the last one
+    /// counts.
+    ///
+    /// For 5.x brokers, with the limits of [`delay`](Self::delay).
+    #[must_use]
+    pub fn deliver_at(self, time: SystemTime) -> Self {
+        // What was due before 1970 is due now.
+        let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        self.delayed(properties::TIMER_DELIVER_MS, ms)
     }
 
     /// The topic.
@@ -181,31 +229,22 @@ impl Message {
 
     /// The value of a property, user's or system's.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.properties.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn application_flag(&self) -> i32 {
-        self.flag
+        properties::find(&self.properties, name)
     }
 
     /// Sets any property; the caller knows that it may.
-    pub(crate) fn put_property(&mut self, name: impl Into<Cow<'static, str>>, value: String) {
-        let name = name.into();
-        match self.properties.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, old)) => *old = value,
-            None => self.properties.push((name, value)),
+    pub(crate) fn put_property(&mut self, name: &str, value: &str) {
+        match properties::find_span(self.properties.as_bytes(), name) {
+            Some((start, end)) => self.properties.replace_range(start..end, value),
+            None => properties::push(&mut self.properties, name, value),
         }
     }
 
     /// Sets a property that users must not, for a broker's and for a test's purposes.
     #[cfg(test)]
     pub(crate) fn raw_property(mut self, name: &'static str, value: &str) -> Self {
-        self.put_property(name, value.to_owned());
+        self.put_property(name, value);
         self
-    }
-
-    pub(crate) fn encoded_properties(&self) -> String {
-        properties::encode(self.properties.iter().map(|(name, value)| (name.as_ref(), value.as_str())))
     }
 
     /// Checks everything that a broker would refuse, and what this side promised to.
@@ -235,24 +274,38 @@ impl Message {
         if max_body_bytes < self.body.len() {
             return Err(MessageError::BodyTooLarge { len: self.body.len(), limit: max_body_bytes });
         }
-        let len: usize = self.properties.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let len = self.properties.len();
         if properties::MAX_BYTES < len {
             return Err(MessageError::PropertiesTooLarge { len, limit: properties::MAX_BYTES });
         }
         Ok(())
     }
 
-    fn checked_property(mut self, name: impl Into<Cow<'static, str>>, value: String) -> Self {
-        let name = name.into();
+    fn checked_property(mut self, name: &str, value: &str) -> Self {
         let rule = if name.trim().is_empty() || value.trim().is_empty() {
             "name and value must not be blank"
-        } else if !properties::is_clean(&name) || !properties::is_clean(&value) {
+        } else if !properties::is_clean(name) || !properties::is_clean(value) {
             "it holds U+0001 or U+0002, which separate properties on the wire"
         } else {
             self.put_property(name, value);
             return self;
         };
-        self.mistake = Some(MessageError::Property { name: name.into_owned(), rule });
+        self.mistaken(name, rule)
+    }
+
+    fn mistaken(mut self, name: &str, rule: &'static str) -> Self {
+        self.mistake = Some(MessageError::Property { name: name.to_owned(), rule });
+        self
+    }
+
+    /// Sets the one delay that the message has; 0 is none.
+    fn delayed(mut self, name: &str, value: u64) -> Self {
+        for other in properties::DELAYS {
+            properties::remove(&mut self.properties, other);
+        }
+        if value > 0 {
+            properties::push(&mut self.properties, name, &value.to_string());
+        }
         self
     }
 
@@ -261,11 +314,10 @@ impl Message {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         if self.get(properties::UNIQUE_KEY).is_none() {
-            self.put_property(properties::UNIQUE_KEY, id::unique());
+            self.put_property(properties::UNIQUE_KEY, &id::unique());
         }
-        let mut encoded = self.encoded_properties();
-        if properties::MAX_BYTES < encoded.len() {
-            encoded.clear();
+        if properties::MAX_BYTES < self.properties.len() {
+            self.properties.clear();
         }
         let topic = if check_topic(&self.topic).is_ok() { self.topic.as_str() } else { "" };
         let record = Record {
@@ -282,7 +334,7 @@ impl Message {
             prepared_transaction_offset: 0,
             body: &self.body,
             topic,
-            properties: &encoded,
+            properties: &self.properties,
         };
         let bytes = record.encode();
         stored::decode(bytes.clone(), self.body.len()).unwrap_or_else(|_| {

@@ -55,6 +55,11 @@ pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
 /// A timer message (5.x): the time of delivery in Unix milliseconds.
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
 
+/// The light queues (5.x) that get the message as well, separated by commas.
+pub(crate) const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
+/// What delays a message; of several, brokers take the first one.
+pub(crate) const DELAYS: [&str; 4] = [DELAY, TIMER_DELAY_SEC, TIMER_DELAY_MS, TIMER_DELIVER_MS];
+
 /// Between a key and its value.
 const BETWEEN: u8 = 1;
 /// After a value.
@@ -95,10 +100,27 @@ pub(crate) fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) ->
     let mut out = String::new();
     for (key, value) in pairs {
         if !value.is_empty() {
-            out.extend([key, "\u{1}", value, "\u{2}"]);
+            push(&mut out, key, value);
         }
     }
     out
+}
+
+/// Appends a pair to an encoded property string.
+pub(crate) fn push(encoded: &mut String, key: &str, value: &str) {
+    encoded.reserve(key.len() + value.len() + 2);
+    encoded.push_str(key);
+    encoded.push(char::from(BETWEEN));
+    encoded.push_str(value);
+    encoded.push(char::from(AFTER));
+}
+
+/// Takes a pair out of an encoded property string.
+pub(crate) fn remove(encoded: &mut String, key: &str) {
+    if let Some((start, end)) = find_span(encoded.as_bytes(), key) {
+        let end = encoded.len().min(end + 1);
+        encoded.replace_range(start - key.len() - 1..end, "");
+    }
 }
 
 /// Whether `text` can stand in a property: the two separators cannot be escaped.

@@ -159,22 +159,22 @@ impl Producer {
             Some(id) => id.to_owned(),
             None => {
                 let id = id::unique();
-                message.put_property(properties::UNIQUE_KEY, id.clone());
+                message.put_property(properties::UNIQUE_KEY, &id);
                 id
             }
         };
-        message.put_property(properties::WAIT, "true".to_owned());
+        message.put_property(properties::WAIT, "true");
         let namespace = running.client.config().namespace.as_deref();
         if let Some(namespace) = namespace {
-            message.put_property(properties::INSTANCE_ID, namespace.to_owned());
+            message.put_property(properties::INSTANCE_ID, namespace);
         }
         let (body, sys_flag) = self.compress(message.payload()).await;
         Prepared {
             topic: namespace::wrap(namespace, message.topic()),
             message_id,
-            properties: message.encoded_properties(),
+            properties: message.properties,
             body,
-            flag: message.application_flag(),
+            flag: message.flag,
             sys_flag,
             born_timestamp_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
                 as i64,
@@ -215,8 +215,8 @@ async fn attempt(
 ) -> Result<SendAnswer, RequestError> {
     let header = SendMessageV2 {
         producer_group: Arc::clone(&running.group),
-        topic: message.topic.to_string(),
-        default_topic: AUTO_CREATE_TOPIC.to_owned(),
+        topic: Arc::clone(&message.topic),
+        default_topic: AUTO_CREATE_TOPIC.into(),
         default_topic_queue_nums: DEFAULT_TOPIC_QUEUES,
         queue_id: queue.queue_id,
         sys_flag: message.sys_flag,

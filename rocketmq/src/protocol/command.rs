@@ -131,7 +131,8 @@ impl RemotingCommand {
     pub(crate) fn encode_head(&self, form: HeaderForm) -> Bytes {
         let fits = i16::try_from(self.code).is_ok();
         let form = if fits { form } else { HeaderForm::Json };
-        let mut out = BytesMut::with_capacity(256 + 32 * self.ext_fields.iter().count());
+        // Names, quotes and escapes take as much again as short values do.
+        let mut out = BytesMut::with_capacity(256 + 2 * self.ext_fields.len_bytes());
         out.put_u64(0);
         match form {
             HeaderForm::Json => self.put_json(&mut out),
@@ -305,14 +306,16 @@ fn put_json_text(out: &mut BytesMut, text: &str) {
         out.put_slice(&text.as_bytes()[plain..at]);
         match byte {
             b'"' | b'\\' => out.put_slice(&[b'\\', byte]),
-            _ => {
-                let _ = write!(out, "\\u{byte:04x}");
-            }
+            _ => out.put_slice(&[b'\\', b'u', b'0', b'0', hex_digit(byte >> 4), hex_digit(byte & 0xF)]),
         }
         plain = at + 1;
     }
     out.put_slice(&text.as_bytes()[plain..]);
     out.put_u8(b'"');
+}
+
+fn hex_digit(number: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(number)]
 }
 
 #[cfg(test)]
@@ -353,7 +356,7 @@ mod tests {
 
     #[test]
     fn values_that_are_no_text_and_unknown_members_are_tolerated() {
-        let header = br#"{"code":0,"extFields":{"a":1,"b":true,"c":null},"language":"COBOL","new":{"x":[]}}"#;
+        let header = br#"{"code":0,"extFields":{"n":null,"a":1,"x":{"y":[]},"b":true,"c":[1]},"language":"COBOL","new":{"x":[]}}"#;
         let mut frame = BytesMut::new();
         frame.put_u32(header.len() as u32);
         frame.put_slice(header);

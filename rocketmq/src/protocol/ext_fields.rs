@@ -1,36 +1,70 @@
 //! The fields that a command carries beside its code: names and values, both text.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The extension fields of a command, in the order in which they were put.
 ///
-/// There are few of them, so a list that is searched from the front beats a map.
+/// There are few of them, so a list that is searched from the front beats a map; and all names and values stand in one
+/// text, so that a command costs the same two allocations however many fields it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ExtFields(Vec<(Cow<'static, str>, Cow<'static, str>)>);
+pub(crate) struct ExtFields {
+    text: String,
+    /// Where each name, and the value behind it, ends in `text`. Headers are shorter than 16 MiB.
+    ends: Vec<(u32, u32)>,
+}
 
 impl ExtFields {
-    pub(crate) fn with_capacity(fields: usize) -> Self {
-        Self(Vec::with_capacity(fields))
+    /// With room for the fields of any request that is made for every message.
+    pub(crate) fn with_room() -> Self {
+        Self { text: String::with_capacity(512), ends: Vec::with_capacity(16) }
     }
 
-    pub(crate) fn put(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) {
-        self.0.push((name.into(), value.into()));
+    pub(crate) fn put(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
+        self.text.push_str(name.as_ref());
+        let name_end = self.end();
+        self.text.push_str(value.as_ref());
+        self.ends.push((name_end, self.end()));
+    }
+
+    /// Puts a number as the text that it is on the wire.
+    fn put_number(&mut self, name: &str, number: i64) {
+        self.text.push_str(name);
+        let name_end = self.end();
+        // Writing to a string cannot fail.
+        let _ = write!(self.text, "{number}");
+        self.ends.push((name_end, self.end()));
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref())
+        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+        let mut start = 0;
+        self.ends.iter().map(move |(name_end, value_end)| {
+            let (name_end, value_end) = (*name_end as usize, *value_end as usize);
+            let pair = (&self.text[start..name_end], &self.text[name_end..value_end]);
+            start = value_end;
+            pair
+        })
+    }
+
+    /// How many bytes all names and values have together.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn end(&self) -> u32 {
+        self.text.len() as u32
     }
 }
 
-/// Values are text; numbers and booleans, which 5.5 brokers tolerate, are read as the text they would be.
+/// Values are text; numbers and booleans, which 5.5 brokers tolerate, are read as the text they would be. What is
+/// neither is no field.
 impl<'de> Deserialize<'de> for ExtFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
@@ -43,13 +77,15 @@ impl<'de> Deserialize<'de> for ExtFields {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ExtFields, A::Error> {
-                let mut fields = ExtFields::with_capacity(8);
-                while let Some(name) = map.next_key::<String>()? {
-                    match map.next_value::<serde_json::Value>()? {
-                        serde_json::Value::Null => {}
-                        serde_json::Value::String(value) => fields.put(name, value),
-                        other => fields.put(name, other.to_string()),
+                let mut fields = ExtFields::with_room();
+                let mut start = 0;
+                while map.next_key_seed(Text(&mut fields.text))?.is_some() {
+                    let name_end = fields.end();
+                    match map.next_value_seed(Text(&mut fields.text))? {
+                        true => fields.ends.push((name_end, fields.end())),
+                        false => fields.text.truncate(start),
                     }
+                    start = fields.text.len();
                 }
                 Ok(fields)
             }
@@ -60,6 +96,68 @@ impl<'de> Deserialize<'de> for ExtFields {
         }
 
         deserializer.deserialize_any(Fields)
+    }
+}
+
+/// Appends a name or a value to the text; says whether there was one.
+struct Text<'a>(&'a mut String);
+
+impl<'de> DeserializeSeed<'de> for Text<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Text<'_> {
+    fn push(self, value: impl fmt::Display) -> bool {
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "{value}");
+        true
+    }
+}
+
+impl<'de> Visitor<'de> for Text<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<bool, E> {
+        self.0.push_str(text);
+        Ok(true)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
+        Ok(self.push(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<bool, E> {
+        Ok(self.push(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<bool, E> {
+        Ok(self.push(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<bool, E> {
+        Ok(self.push(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(false)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(false)
     }
 }
 
@@ -89,7 +187,7 @@ macro_rules! numbers {
     ($($type:ty => $expected:literal),*) => {$(
         impl Field for $type {
             fn put(&self, name: &'static str, fields: &mut ExtFields) {
-                fields.put(name, self.to_string());
+                fields.put_number(name, i64::from(*self));
             }
 
             fn read(name: &'static str, value: Option<&str>) -> Result<Self, HeaderError> {
@@ -114,7 +212,7 @@ impl Field for bool {
 
 impl Field for String {
     fn put(&self, name: &'static str, fields: &mut ExtFields) {
-        fields.put(name, self.clone());
+        fields.put(name, self);
     }
 
     fn read(name: &'static str, value: Option<&str>) -> Result<Self, HeaderError> {
@@ -122,9 +220,19 @@ impl Field for String {
     }
 }
 
+impl Field for Cow<'static, str> {
+    fn put(&self, name: &'static str, fields: &mut ExtFields) {
+        fields.put(name, self);
+    }
+
+    fn read(name: &'static str, value: Option<&str>) -> Result<Self, HeaderError> {
+        String::read(name, value).map(Self::Owned)
+    }
+}
+
 impl Field for Arc<str> {
     fn put(&self, name: &'static str, fields: &mut ExtFields) {
-        fields.put(name, self.to_string());
+        fields.put(name, self);
     }
 
     fn read(name: &'static str, value: Option<&str>) -> Result<Self, HeaderError> {

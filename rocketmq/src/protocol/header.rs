@@ -2,6 +2,7 @@
 //!
 //! A field that is not an `Option` has to be there. Source: `protocol.md` sections 2.3 to 2.9.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ pub(crate) trait Header: Sized {
     fn read(fields: &ExtFields) -> Result<Self, HeaderError>;
 
     fn to_fields(&self) -> ExtFields {
-        let mut fields = ExtFields::with_capacity(16);
+        let mut fields = ExtFields::with_room();
         self.write(&mut fields);
         fields
     }
@@ -234,8 +235,8 @@ header! {
     /// Store this message (310), or this batch (320); the short names are the wire's. Source: `protocol.md` section 2.4.
     SendMessageV2 {
         producer_group: Arc<str> = "a",
-        topic: String = "b",
-        default_topic: String = "c",
+        topic: Arc<str> = "b",
+        default_topic: Cow<'static, str> = "c",
         default_topic_queue_nums: i32 = "d",
         /// −1 leaves the choice to the broker.
         queue_id: i32 = "e",
@@ -255,8 +256,8 @@ header! {
     /// The same content in long names (10), which older clients and Go's send.
     SendMessageV1 {
         producer_group: Arc<str> = "producerGroup",
-        topic: String = "topic",
-        default_topic: String = "defaultTopic",
+        topic: Arc<str> = "topic",
+        default_topic: Cow<'static, str> = "defaultTopic",
         default_topic_queue_nums: i32 = "defaultTopicQueueNums",
         queue_id: i32 = "queueId",
         sys_flag: i32 = "sysFlag",

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
-use super::connection::{Inbound, Limits, Peer, Requests, serve};
+use super::connection::{Frame, Inbound, Limits, Opaques, Peer, Requests, serve};
 use super::{Address, RequestError, Signer, Tls};
 use crate::protocol::header::Response;
 use crate::protocol::{RemotingCommand, Request, RequestCode, ResponseCode};
@@ -48,6 +48,7 @@ pub(crate) enum RequestType {
 pub(crate) struct RemotingClient {
     settings: Arc<RemotingSettings>,
     channels: Arc<Mutex<HashMap<Address, Peer>>>,
+    opaques: Opaques,
     inbound: Arc<dyn Inbound>,
     tasks: Tasks,
 }
@@ -61,7 +62,13 @@ impl std::fmt::Debug for RemotingClient {
 impl RemotingClient {
     /// `inbound` gets what peers ask by themselves; `tasks` owns the connections and ends them.
     pub(crate) fn new(settings: RemotingSettings, inbound: Arc<dyn Inbound>, tasks: Tasks) -> Self {
-        Self { settings: Arc::new(settings), channels: Arc::default(), inbound, tasks }
+        Self {
+            settings: Arc::new(settings),
+            channels: Arc::default(),
+            opaques: Opaques::default(),
+            inbound,
+            tasks,
+        }
     }
 
     /// Asks and waits for a successful answer.
@@ -80,15 +87,15 @@ impl RemotingClient {
         }
     }
 
-    /// Asks without waiting for an answer.
-    #[cfg(test)]
+    /// Asks without waiting for an answer; returns once the request is on its way.
     pub(crate) async fn tell<R: Request>(
         &self,
         address: &Address,
         request: &R,
+        body: Bytes,
         limit: Duration,
     ) -> Result<(), RequestError> {
-        self.channel(address).oneway(self.command(request, Bytes::new()), limit).await
+        self.channel(address).oneway(self.command(request, body), limit).await
     }
 
     /// The command for a request, signed if this client signs.
@@ -128,15 +135,15 @@ impl RemotingClient {
         limit: Duration,
     ) -> Result<RemotingCommand, RequestError> {
         let deadline = Instant::now() + limit;
-        let again = command.clone();
+        let frame = Frame::new(command, self.opaques.next(), self.settings.limits.form);
         let channel = self.channel(address);
-        let answer = channel.invoke(command, limit).await?;
+        let answer = channel.invoke(frame.clone(), limit).await?;
         if answer.response_code() != ResponseCode::GO_AWAY {
             return Ok(answer);
         }
         debug!(%address, "the broker is shutting down, the request is sent again over a new connection");
         self.forget(address, &channel);
-        self.channel(address).invoke(again, deadline.saturating_duration_since(Instant::now())).await
+        self.channel(address).invoke(frame, deadline.saturating_duration_since(Instant::now())).await
     }
 
     /// The channel to `address`, which is not connected before its first request.
@@ -145,7 +152,8 @@ impl RemotingClient {
         if let Some(peer) = channels.get(address) {
             return peer.clone();
         }
-        let (peer, requests) = Peer::new(Arc::clone(address), self.settings.limits.form);
+        let (peer, requests) =
+            Peer::numbered(Arc::clone(address), self.settings.limits.form, self.opaques.clone());
         channels.insert(Arc::clone(address), peer.clone());
         let task = ChannelTask {
             settings: Arc::clone(&self.settings),

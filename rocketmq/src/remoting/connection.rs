@@ -16,7 +16,7 @@ use tracing::{trace, warn};
 
 use super::frame::{FrameReader, FrameWriter};
 use super::{Address, RequestError};
-use crate::protocol::{HeaderForm, RemotingCommand, ResponseCode};
+use crate::protocol::{HeaderForm, RemotingCommand, RequestCode, ResponseCode};
 
 /// Requests handed to the connection's task that it has not looked at yet; whoever comes later waits.
 const OUTBOUND_QUEUE: usize = 256;
@@ -48,13 +48,33 @@ pub(crate) trait Inbound: Send + Sync + 'static {
     fn request(&self, address: &Address, command: RemotingCommand, answer: Answer);
 }
 
+/// A request as it leaves: encoded once, however often it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    code: RequestCode,
+    opaque: i32,
+    head: Bytes,
+    body: Bytes,
+}
+
+impl Frame {
+    /// `opaque` is a number that no other request has which may be under way on the same connection.
+    pub(super) fn new(mut command: RemotingCommand, opaque: i32, form: HeaderForm) -> Self {
+        command.opaque = opaque;
+        let head = command.encode_head(form);
+        Self { code: command.request_code(), opaque, head, body: command.body }
+    }
+}
+
 /// One frame on its way out, and who waits for the answer to it.
 #[derive(Debug)]
 pub(super) struct Outbound {
     head: Bytes,
     body: Bytes,
-    waiting: Option<(i32, oneshot::Sender<Result<RemotingCommand, RequestError>>)>,
+    waiting: Option<(i32, Waiting)>,
 }
+
+type Waiting = oneshot::Sender<Result<RemotingCommand, RequestError>>;
 
 impl Outbound {
     pub(super) fn fail(self, error: RequestError) {
@@ -74,15 +94,30 @@ impl Outbound {
 pub(crate) struct Peer {
     address: Address,
     form: HeaderForm,
-    opaque: Arc<AtomicI32>,
+    opaques: Opaques,
     outbound: mpsc::Sender<Outbound>,
+}
+
+/// Numbers for requests: each is given once, so that a request may move from one connection to the next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Opaques(Arc<AtomicI32>);
+
+impl Opaques {
+    pub(super) fn next(&self) -> i32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl Peer {
     /// A peer, and the end of its queue that [`serve`] takes.
     pub(crate) fn new(address: Address, form: HeaderForm) -> (Self, Requests) {
+        Self::numbered(address, form, Opaques::default())
+    }
+
+    /// The same, with numbers that it shares with other peers.
+    pub(super) fn numbered(address: Address, form: HeaderForm, opaques: Opaques) -> (Self, Requests) {
         let (outbound, receiver) = mpsc::channel(OUTBOUND_QUEUE);
-        (Self { address, form, opaque: Arc::default(), outbound }, Requests::new(receiver))
+        (Self { address, form, opaques, outbound }, Requests::new(receiver))
     }
 
     /// Sends a request and waits for its answer, whatever the answer says.
@@ -90,15 +125,14 @@ impl Peer {
     /// # Cancel safety
     ///
     /// Whoever gives up leaves nothing behind; the peer may do the work all the same.
-    pub(crate) async fn invoke(
+    pub(super) async fn invoke(
         &self,
-        mut command: RemotingCommand,
+        frame: Frame,
         limit: Duration,
     ) -> Result<RemotingCommand, RequestError> {
-        let code = command.request_code();
-        command.opaque = self.opaque.fetch_add(1, Ordering::Relaxed);
+        let Frame { code, opaque, head, body } = frame;
         let (reply, answer) = oneshot::channel();
-        let outbound = self.outbound(command, Some(reply));
+        let outbound = Outbound { head, body, waiting: Some((opaque, reply)) };
         let wait = async {
             self.outbound.send(outbound).await.map_err(|_| self.shut_down())?;
             answer.await.map_err(|_| self.shut_down())?
@@ -110,11 +144,9 @@ impl Peer {
     }
 
     /// Sends a request that is not answered; returns once the connection has taken it, not once it has left.
-    #[cfg(test)]
-    pub(crate) async fn oneway(&self, command: RemotingCommand, limit: Duration) -> Result<(), RequestError> {
+    pub(super) async fn oneway(&self, command: RemotingCommand, limit: Duration) -> Result<(), RequestError> {
         let code = command.request_code();
-        let outbound = self.outbound(command.oneway(), None);
-        match time::timeout(limit, self.outbound.send(outbound)).await {
+        match time::timeout(limit, self.outbound.send(self.unanswered(command))).await {
             Ok(sent) => sent.map_err(|_| self.shut_down()),
             Err(_) => Err(RequestError::TimedOut { address: Arc::clone(&self.address), code, limit }),
         }
@@ -122,23 +154,16 @@ impl Peer {
 
     /// Sends a request that is not answered, unless the connection is too busy to take it.
     pub(crate) fn try_oneway(&self, command: RemotingCommand) -> bool {
-        self.outbound.try_send(self.outbound(command.oneway(), None)).is_ok()
+        self.outbound.try_send(self.unanswered(command)).is_ok()
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.outbound.same_channel(&other.outbound)
     }
 
-    fn outbound(
-        &self,
-        mut command: RemotingCommand,
-        reply: Option<oneshot::Sender<Result<RemotingCommand, RequestError>>>,
-    ) -> Outbound {
-        if reply.is_none() {
-            command.opaque = self.opaque.fetch_add(1, Ordering::Relaxed);
-        }
-        let head = command.encode_head(self.form);
-        Outbound { head, waiting: reply.map(|reply| (command.opaque, reply)), body: command.body }
+    fn unanswered(&self, command: RemotingCommand) -> Outbound {
+        let Frame { head, body, .. } = Frame::new(command.oneway(), self.opaques.next(), self.form);
+        Outbound { head, body, waiting: None }
     }
 
     fn shut_down(&self) -> RequestError {
@@ -263,7 +288,7 @@ struct Connection<'a, R, W> {
     limits: Limits,
     reader: FrameReader<R>,
     writer: FrameWriter<W>,
-    in_flight: HashMap<i32, oneshot::Sender<Result<RemotingCommand, RequestError>>>,
+    in_flight: HashMap<i32, Waiting>,
     answers: mpsc::Sender<Outbound>,
     last_traffic: Instant,
 }

@@ -55,7 +55,7 @@ async fn the_older_form_of_a_send_and_oneway_sends_are_understood() {
     let answer = client.invoke(RequestCode::SEND_MESSAGE, header.to_fields(), "one").await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
 
-    client.remoting.tell(&client.broker, &message("t", 0, &[]), PATIENCE).await.unwrap();
+    client.remoting.tell(&client.broker, &message("t", 0, &[]), Bytes::new(), PATIENCE).await.unwrap();
     // An empty body is refused, but nobody is told; the next answer is that of the next request.
     client.send(message("t", 0, &[])).await.unwrap();
     assert_eq!(server.max_offset("t", 0), 2);
