@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{ConsumeFrom, ConsumerConfig};
-use rocketmq::{ConsumeResult, Error, Message, MessageExt, Producer, PushConsumer, Result};
-use tokio::sync::{Notify, Semaphore};
+use rocketmq::{Bytes, ConsumeResult, Error, Message, MessageExt, Producer, PushConsumer, Result};
+use tokio::sync::Notify;
 use tokio::time;
 
 const USAGE: &str = "usage: bench consume NS TOPIC GROUP N CONCURRENCY [BATCH] | produce NS TOPIC N SIZE INFLIGHT | \
@@ -98,25 +98,28 @@ async fn produce(servers: &str, topic: &str, n: u64, size: usize, in_flight: usi
     let manager = MqClientManager::with_name_servers([servers])?;
     let producer = Producer::builder("bench-rust").build(&manager)?;
     manager.start().await?;
-    let body = bytes(size);
+    let body = Bytes::from(bytes(size));
     producer.send(Message::new(topic).body(body.clone())).await?;
-    let permits = Arc::new(Semaphore::new(in_flight));
-    let failed = Arc::new(AtomicU64::new(0));
+    let (next, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (cpu_before, start) = (cpu_seconds(), Instant::now());
-    let mut sends = tokio::task::JoinSet::new();
-    for i in 0..n {
-        let permit = Arc::clone(&permits).acquire_owned().await.map_err(Error::other)?;
-        let (producer, failed) = (producer.clone(), Arc::clone(&failed));
-        let message = Message::new(topic).tag("t").key(format!("k{i}")).body(body.clone());
-        sends.spawn(async move {
-            if producer.send(message).await.is_err() {
-                failed.fetch_add(1, Ordering::Relaxed);
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..in_flight {
+        let (producer, topic, body) = (producer.clone(), topic.to_owned(), body.clone());
+        let (next, failed) = (Arc::clone(&next), Arc::clone(&failed));
+        senders.spawn(async move {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if n <= i {
+                    return;
+                }
+                let message = Message::new(&*topic).tag("t").key(format!("k{i}")).body(body.clone());
+                if producer.send(message).await.is_err() {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
             }
-            drop(permit);
         });
-        while sends.try_join_next().is_some() {}
     }
-    while sends.join_next().await.is_some() {}
+    while senders.join_next().await.is_some() {}
     let (cpu, wall) = (cpu_seconds() - cpu_before, start.elapsed().as_secs_f64());
     println!(
         "rust produce n={n} wall={wall:.3} cpu={cpu:.3} failed={} peak_mib={:.1}",
