@@ -45,7 +45,10 @@ pub struct ClientConfig {
     pub max_in_flight: u32,
     /// Form of the command headers; default `json`, which every server understands.
     pub serialize: SerializeType,
-    /// Send to the broker's second port, two below the first; default `false`, as no broker needs it now.
+    /// Send messages, store offsets and ask about queues at the brokers' second port, two below the first;
+    /// default `false`, as few brokers need it now.
+    ///
+    /// Pulls and heartbeats take the first port. The embedded server has no second one.
     pub vip_channel: bool,
     /// How often routes are asked for; default `30s`, 10ms to 1h. A new queue is seen this late.
     pub route_interval: Duration,

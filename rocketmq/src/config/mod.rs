@@ -45,7 +45,7 @@ pub use lite_pull::LitePullConfig;
 pub use load::{LoadedConfig, Sources};
 pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
 pub use problem::{ConfigErrors, Problem};
-pub use producer::{Compression, ProducerConfig};
+pub use producer::{AutoBatchConfig, AvoidFaultsConfig, Compression, ProducerConfig};
 pub use section::EffectiveValue;
 pub use units::ByteSize;
 pub use value::ValueError;
