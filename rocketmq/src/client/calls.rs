@@ -10,11 +10,11 @@ use super::route::Access;
 use crate::message::MessageQueue;
 use crate::protocol::body::LockBatch;
 use crate::protocol::header::{
-    GetConsumerList, GetMaxOffset, GetMinOffset, Header, LockBatchMq, PullMessage, PullMessageResponse,
-    QueryConsumerOffset, Response, SearchOffset, SendMessageBack, SendMessageResponse, SendMessageV2,
-    UnlockBatchMq, UpdateConsumerOffset, WithBody,
+    GetConsumerList, GetMaxOffset, GetMinOffset, LockBatchMq, PullMessage, PullMessageResponse,
+    QueryConsumerOffset, Response, SearchOffset, SendMessageBack, UnlockBatchMq, UpdateConsumerOffset,
+    WithBody,
 };
-use crate::protocol::{HeaderError, RemotingCommand, Request, RequestCode, ResponseCode, json};
+use crate::protocol::{Request, RequestCode, ResponseCode, json};
 use crate::remoting::{Address, RequestError, refused};
 
 /// What a pull came to.
@@ -37,13 +37,6 @@ pub(crate) struct PullAnswer {
     pub(crate) header: PullMessageResponse,
     /// The records, back to back.
     pub(crate) body: Bytes,
-}
-
-/// The answer to a send that was stored, in full or not quite.
-#[derive(Debug)]
-pub(crate) struct SendAnswer {
-    pub(crate) code: ResponseCode,
-    pub(crate) header: SendMessageResponse,
 }
 
 impl MqClient {
@@ -98,7 +91,7 @@ impl MqClient {
                 Access::Read { broker_id: 0 },
             )
             .await?;
-        match self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await {
+        match self.call_vip(&address, &request).await {
             Ok(answer) => Ok(Some(answer.offset)),
             Err(error) if error.response_code() == Some(ResponseCode::QUERY_NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
@@ -126,7 +119,7 @@ impl MqClient {
                 Access::Read { broker_id: 0 },
             )
             .await?;
-        self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await
+        self.call_vip(&address, &request).await
     }
 
     /// The offset that the next message of `queue` will get.
@@ -166,9 +159,7 @@ impl MqClient {
             code: GetConsumerList::CODE,
             reason: format!("no broker of topic {topic} is known"),
         })?;
-        let answer =
-            self.remoting.call(&address, &request, Bytes::new(), self.config.request_timeout).await?;
-        Ok(answer.0.consumer_id_list)
+        Ok(self.call_vip(&address, &request).await?.0.consumer_id_list)
     }
 
     /// Takes or renews the locks of `queues`, all of `broker`, for this member of `group`; those that it has now.
@@ -207,7 +198,8 @@ impl MqClient {
             only_this_broker: false,
             mq_set: queues,
         };
-        self.remoting.call(&address, request, json::write(&body).into(), self.config.request_timeout).await
+        let (address, body) = (self.vip(&address), json::write(&body).into());
+        self.remoting.call(&address, request, body, self.config.request_timeout).await
     }
 
     /// Hands a message back to the broker that holds it, to be delivered again.
@@ -219,30 +211,7 @@ impl MqClient {
         limit: Duration,
     ) -> Result<(), RequestError> {
         let address = self.find_broker(SendMessageBack::CODE, topic, broker, Access::Write).await?;
-        self.remoting.call(&address, request, Bytes::new(), limit).await
-    }
-
-    /// Stores a message at the master of `broker`.
-    pub(crate) async fn send(
-        &self,
-        broker: &str,
-        request: &SendMessageV2,
-        body: Bytes,
-        limit: Duration,
-    ) -> Result<SendAnswer, RequestError> {
-        let address = self.find_broker(SendMessageV2::CODE, &request.topic, broker, Access::Write).await?;
-        let command = self.remoting.command(request, body);
-        let answer = self.remoting.invoke(&address, command, limit).await?;
-        match answer.response_code() {
-            ResponseCode::SUCCESS
-            | ResponseCode::FLUSH_DISK_TIMEOUT
-            | ResponseCode::FLUSH_SLAVE_TIMEOUT
-            | ResponseCode::SLAVE_NOT_AVAILABLE => {
-                let header = read_header(&address, SendMessageV2::CODE, &answer)?;
-                Ok(SendAnswer { code: answer.response_code(), header })
-            }
-            _ => Err(refused(&address, SendMessageV2::CODE, &answer)),
-        }
+        self.remoting.call(&self.vip(&address), request, Bytes::new(), limit).await
     }
 
     async fn ask_master<R: Request>(
@@ -251,14 +220,16 @@ impl MqClient {
         request: &R,
     ) -> Result<R::Response, RequestError> {
         let address = self.find_broker(R::CODE, &queue.topic, &queue.broker_name, Access::Write).await?;
-        self.remoting.call(&address, request, Bytes::new(), self.config.request_timeout).await
+        self.call_vip(&address, request).await
     }
-}
 
-fn read_header<H: Header>(
-    address: &Address,
-    code: RequestCode,
-    answer: &RemotingCommand,
-) -> Result<H, RequestError> {
-    H::read(&answer.ext_fields).map_err(|error: HeaderError| RequestError::bad_answer(address, code, &error))
+    /// Asks what may be asked at the second port of a broker.
+    async fn call_vip<R: Request>(
+        &self,
+        address: &Address,
+        request: &R,
+    ) -> Result<R::Response, RequestError> {
+        let limit = self.config.request_timeout;
+        self.remoting.call(&self.vip(address), request, Bytes::new(), limit).await
+    }
 }

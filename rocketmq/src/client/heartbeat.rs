@@ -4,17 +4,19 @@
 //! section 1.4.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
 use super::MqClient;
+use super::broker_version::BrokerVersion;
 use super::route::MASTER;
 use crate::protocol::body::HeartbeatData;
 use crate::protocol::header::{Heartbeat, UnregisterClient};
 use crate::protocol::json;
-use crate::remoting::Address;
+use crate::remoting::{Address, RequestError};
 
 impl MqClient {
     pub(super) fn spawn_heartbeats(self: &Arc<Self>) {
@@ -55,7 +57,7 @@ impl MqClient {
             if id == MASTER || slaves_too {
                 let client = Arc::clone(self);
                 calls.spawn(async move {
-                    if !client.heartbeat(&address).await {
+                    if client.heartbeat(&address, client.config.request_timeout).await.is_err() {
                         client.note_unreachable(&name, &address);
                     }
                 });
@@ -64,8 +66,12 @@ impl MqClient {
         while calls.join_next().await.is_some() {}
     }
 
-    /// Tells one broker; whether it heard.
-    pub(super) async fn heartbeat(&self, address: &Address) -> bool {
+    /// Tells one broker; its answer says which release it is.
+    pub(super) async fn heartbeat(
+        &self,
+        address: &Address,
+        limit: Duration,
+    ) -> Result<BrokerVersion, RequestError> {
         let data = HeartbeatData {
             client_id: self.id.clone(),
             producer_data_set: self.producer_data(),
@@ -73,15 +79,14 @@ impl MqClient {
             heartbeat_fingerprint: 0,
             without_sub: false,
         };
-        let sent = self
-            .remoting
-            .call(address, &Heartbeat, json::write(&data).into(), self.config.request_timeout)
-            .await;
-        match sent {
-            Ok(()) => true,
+        match self.remoting.ask(address, &Heartbeat, json::write(&data).into(), limit).await {
+            Ok(answer) => {
+                self.versions.note(address, answer.version);
+                Ok(BrokerVersion(answer.version))
+            }
             Err(error) => {
                 debug!(%address, %error, "the heartbeat was not heard");
-                false
+                Err(error)
             }
         }
     }

@@ -5,6 +5,7 @@
 //! of a broker. Consumers and producers of a process that use the same cluster share one client. What brokers ask by
 //! themselves comes in through [`processor`].
 
+mod broker_version;
 mod calls;
 mod clients;
 mod heartbeat;
@@ -14,8 +15,10 @@ pub(crate) mod namespace;
 mod processor;
 mod route;
 mod routes;
+mod sends;
 mod service_state;
 mod startup;
+mod vip;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,13 +29,16 @@ use tokio::time;
 use tracing::debug;
 
 pub use crate::manager::MqClientManager;
-pub(crate) use calls::{PullAnswer, PullStatus, SendAnswer};
+pub(crate) use broker_version::BrokerVersion;
+pub(crate) use calls::{PullAnswer, PullStatus};
 pub(crate) use clients::Home;
-pub(crate) use route::Access;
+pub(crate) use route::{Access, TopicRoute};
 pub use routes::RouteError;
+pub(crate) use sends::{Port, SendAnswer};
 pub(crate) use service_state::StateCell;
 pub use service_state::{ServiceState, StateError};
 
+use self::broker_version::BrokerVersions;
 use self::name_servers::NameServerList;
 use self::processor::Processor;
 use self::routes::RouteTable;
@@ -67,6 +73,7 @@ pub(crate) struct MqClient {
     remoting: RemotingClient,
     name_servers: NameServerList,
     routes: RouteTable,
+    versions: BrokerVersions,
     members: Mutex<Members>,
     /// Asks the heartbeat task for a heartbeat now.
     heartbeat: Arc<Notify>,
@@ -111,6 +118,7 @@ impl MqClient {
             ),
             name_servers: NameServerList::new(name_servers),
             routes: RouteTable::default(),
+            versions: BrokerVersions::default(),
             members: Mutex::default(),
             heartbeat: Arc::default(),
             config,

@@ -21,12 +21,13 @@ impl Processor {
 impl Inbound for Processor {
     /// A broker that has just been connected does not know this client's groups, and refuses their pulls until it does.
     fn connected(&self, address: &Address) {
-        let Some(client) = self.0.upgrade().filter(|client| !client.name_servers.contains(address)) else {
+        // A name server has no groups, and at the second port of a broker they would be counted twice.
+        let Some(client) = self.0.upgrade().filter(|client| client.knows_broker(address)) else {
             return;
         };
         let address = Address::clone(address);
         client.tasks().clone().spawn("heartbeat after connecting", async move {
-            if client.heartbeat(&address).await {
+            if client.heartbeat(&address, client.config().request_timeout).await.is_ok() {
                 client.consumers().iter().for_each(|consumer| consumer.wake_rebalance());
             }
         });

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::route::{self, Access, TopicRoute};
 use super::{AUTO_CREATE_TOPIC, MqClient};
+use crate::message::MessageQueue;
 use crate::protocol::body::TopicRouteData;
 use crate::protocol::header::GetRouteInfo;
 use crate::protocol::{RequestCode, ResponseCode};
@@ -123,7 +124,7 @@ impl MqClient {
     }
 
     /// Any broker that holds `topic`, a master if there is one: for what every broker knows.
-    pub(super) fn any_broker_of(&self, topic: &str) -> Option<Address> {
+    pub(crate) fn any_broker_of(&self, topic: &str) -> Option<Address> {
         let tables = self.routes.lock();
         let brokers = tables.topics.get(topic)?.brokers();
         let start = fastrand::usize(..brokers.len().max(1));
@@ -136,6 +137,13 @@ impl MqClient {
         master.or_else(|| addresses().find_map(|addresses| addresses.values().next())).cloned()
     }
 
+    /// Any queue of the broker `name` that some topic has there, for a question that every broker answers.
+    pub(crate) fn any_queue_on(&self, name: &str) -> Option<MessageQueue> {
+        let tables = self.routes.lock();
+        let mut queues = tables.topics.values().flat_map(|route| &route.publish);
+        queues.find(|queue| queue.broker_name.as_ref() == name).cloned()
+    }
+
     /// Every broker that this client knows: name, id, address.
     pub(super) fn brokers(&self) -> Vec<(Arc<str>, i64, Address)> {
         let tables = self.routes.lock();
@@ -143,6 +151,11 @@ impl MqClient {
             addresses.iter().map(|(id, address)| (Arc::clone(name), *id, Arc::clone(address)))
         });
         all.collect()
+    }
+
+    /// Whether `address` is one that a broker announced.
+    pub(super) fn knows_broker(&self, address: &Address) -> bool {
+        self.routes.lock().brokers.values().flat_map(BTreeMap::values).any(|known| known == address)
     }
 
     /// Asks for the routes of all topics in use: those of the consumers, and those that were sent to.
@@ -181,7 +194,11 @@ impl MqClient {
             });
         }
         let known: BTreeSet<Address> = self.brokers().into_iter().map(|(_, _, address)| address).collect();
-        self.remoting.retain(|address| self.name_servers.contains(address) || known.contains(address));
+        let second: BTreeSet<Address> = known.iter().map(|address| self.vip(address).into_owned()).collect();
+        self.versions.retain(|address| known.contains(address));
+        self.remoting.retain(|address| {
+            known.contains(address) || second.contains(address) || self.name_servers.contains(address)
+        });
     }
 
     fn store(&self, topic: &str, route: TopicRoute) -> Arc<TopicRoute> {

@@ -4,9 +4,7 @@
 //! | size: i32, itself included | magic: i32 | crc: i32 | flag: i32 | body length: i32, body | properties length: i16, properties |
 //! ```
 
-use bytes::{Buf, Bytes};
-#[cfg(test)]
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// What one item of a batch holds.
 #[derive(Debug)]
@@ -16,10 +14,14 @@ pub(crate) struct BatchItem {
     pub(crate) properties: String,
 }
 
-/// Appends one message.
-#[cfg(test)]
+/// What a message of a batch takes there.
+pub(crate) fn size_of(body: &[u8], properties: &str) -> usize {
+    22 + body.len() + properties.len()
+}
+
+/// Appends one message, whose properties are no longer than an `i16` counts.
 pub(crate) fn encode(out: &mut BytesMut, flag: i32, body: &[u8], properties: &str) {
-    let size = 22 + body.len() + properties.len();
+    let size = size_of(body, properties);
     out.reserve(size);
     out.put_i32(size as i32);
     out.put_i32(0);

@@ -74,6 +74,7 @@ codes!(RequestCode {
     SEND_MESSAGE_V2 = 310,
     SEND_BATCH_MESSAGE = 320,
     PUSH_REPLY_MESSAGE_TO_CLIENT = 326,
+    RECALL_MESSAGE = 370,
 });
 
 codes!(ResponseCode {

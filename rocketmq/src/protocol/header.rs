@@ -133,6 +133,7 @@ requests! {
     CreateTopic = UPDATE_AND_CREATE_TOPIC -> ();
     LockBatchMq = LOCK_BATCH_MQ -> JsonBody<body::LockedQueues>;
     UnlockBatchMq = UNLOCK_BATCH_MQ -> ();
+    RecallMessage = RECALL_MESSAGE -> RecallMessageResponse;
 }
 
 header! {
@@ -305,6 +306,21 @@ header! {
         region_id: Option<String> = "MSG_REGION",
         trace_on: Option<bool> = "TRACE_ON",
     }
+}
+
+header! {
+    /// Do not deliver this timer message. (370) Source: `protocol.md` section 2.11.
+    RecallMessage {
+        producer_group: Option<Arc<str>> = "producerGroup",
+        topic: Arc<str> = "topic",
+        recall_handle: String = "recallHandle",
+        broker_name: Option<Arc<str>> = "bname",
+    }
+}
+
+header! {
+    /// The answer to a recall: the id of the message.
+    RecallMessageResponse { msg_id: String = "msgId", }
 }
 
 bare! {

@@ -79,15 +79,26 @@ impl RemotingClient {
         body: Bytes,
         limit: Duration,
     ) -> Result<R::Response, RequestError> {
+        let answer = self.ask(address, request, body, limit).await?;
+        R::Response::from_command(answer).map_err(|error| RequestError::bad_answer(address, R::CODE, &error))
+    }
+
+    /// The same, for the whole answer.
+    pub(crate) async fn ask<R: Request>(
+        &self,
+        address: &Address,
+        request: &R,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<RemotingCommand, RequestError> {
         let answer = self.invoke(address, self.command(request, body), limit).await?;
         match answer.response_code() {
-            ResponseCode::SUCCESS => R::Response::from_command(answer)
-                .map_err(|error| RequestError::bad_answer(address, R::CODE, &error)),
+            ResponseCode::SUCCESS => Ok(answer),
             _ => Err(refused(address, R::CODE, &answer)),
         }
     }
 
-    /// Asks without waiting for an answer; returns once the request is on its way.
+    /// Asks without waiting for an answer; returns once the connection has taken the request.
     pub(crate) async fn tell<R: Request>(
         &self,
         address: &Address,

@@ -188,7 +188,7 @@ mod tests {
 
     fn frame(topic: &str, body: Vec<u8>) -> (RemotingCommand, Vec<u8>) {
         let mut fields = ExtFields::default();
-        fields.put("topic", topic.to_owned());
+        fields.put("topic", topic);
         let command = RemotingCommand::request(RequestCode::PULL_MESSAGE, fields, body.into());
         let bytes = [&command.encode_head(HeaderForm::Json)[..], &command.body].concat();
         (command, bytes)
