@@ -78,6 +78,50 @@ pub enum MessageError {
         /// The rule that it breaks.
         rule: &'static str,
     },
+    /// Delayed longer than the producer's `max_delay`.
+    #[error(
+        "the message would be delayed for {delay:?}, longer than the producer's `max_delay` of {limit:?}"
+    )]
+    DelayTooLong {
+        /// How long it is to be delayed.
+        delay: Duration,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Messages that cannot travel together.
+    #[error("the batch cannot be sent: {rule}")]
+    Batch {
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// A batch that is larger than the producer's `max_message`.
+    #[error(
+        "the batch of {messages} messages takes {len} bytes, more than the producer's `max_message` of {limit}"
+    )]
+    BatchTooLarge {
+        /// How many messages are in it.
+        messages: usize,
+        /// What they take together, their properties included, in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A queue of another topic than the message's.
+    #[error("the message for {topic} cannot go to the queue {queue} of another topic")]
+    WrongQueue {
+        /// The queue given.
+        queue: String,
+        /// The topic of the message.
+        topic: String,
+    },
+    /// Not what a broker gave as a recall handle.
+    #[error("{handle:?} is no recall handle: {rule}")]
+    RecallHandle {
+        /// What was given.
+        handle: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
     /// The value given for the body cannot be written as JSON.
     #[error("the body for {topic} cannot be written as JSON: {reason}")]
     Json {
@@ -232,6 +276,17 @@ impl Message {
         properties::find(&self.properties, name)
     }
 
+    /// How long from `now` on the message is to be delayed, if it is delayed by time.
+    pub(crate) fn delay_from(&self, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+        let number = |name| self.get(name)?.parse().ok();
+        let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let until = || number(properties::TIMER_DELIVER_MS).map(Duration::from_millis);
+        number(properties::TIMER_DELAY_SEC)
+            .map(Duration::from_secs)
+            .or_else(|| number(properties::TIMER_DELAY_MS).map(Duration::from_millis))
+            .or_else(|| Some(until()?.saturating_sub(since_1970(now()))))
+    }
+
     /// Sets any property; the caller knows that it may.
     pub(crate) fn put_property(&mut self, name: &str, value: &str) {
         match properties::find_span(self.properties.as_bytes(), name) {
@@ -377,6 +432,7 @@ mod tests {
             (Message::new("t").body("x".repeat(101)), "max_message"),
             (good().property("TRAN_MSG", "true"), "RocketMQ's own"),
             (good().property("", "x"), "blank"),
+            (good().property("INNER_MULTI_DISPATCH", "a/b"), "`/`"),
             (good().tag(" "), "blank"),
             (good().key("a\u{1}"), "U+0001"),
             (good().property("big", "x".repeat(40_000)), "32767"),
@@ -390,6 +446,51 @@ mod tests {
 
     #[test]
     fn keys_are_joined_by_blanks() {
-        assert_eq!(Message::new("t").keys(["a", "b"]).get(properties::KEYS), Some("a b"));
+        let message = Message::new("t").key("a").tag("x").keys(["b", "c"]);
+        assert_eq!(message.get(properties::KEYS), Some("a b c"));
+        assert_eq!(message.get(properties::TAGS), Some("x"));
+    }
+
+    #[test]
+    fn of_several_delays_the_last_one_counts_and_zero_is_none() {
+        const NOW: SystemTime = UNIX_EPOCH;
+        let secs = Duration::from_secs;
+        for (message, property, delay) in [
+            (Message::new("t").delay_level(3), Some((properties::DELAY, "3")), None),
+            (Message::new("t").delay(secs(90)), Some((properties::TIMER_DELAY_SEC, "90")), Some(secs(90))),
+            (
+                Message::new("t").delay(Duration::from_millis(1_500)),
+                Some((properties::TIMER_DELAY_MS, "1500")),
+                Some(Duration::from_millis(1_500)),
+            ),
+            (
+                Message::new("t").delay_level(3).delay(secs(1)).deliver_at(NOW + secs(7)),
+                Some((properties::TIMER_DELIVER_MS, "7000")),
+                Some(secs(7)),
+            ),
+            (Message::new("t").delay(secs(1)).delay_level(0), None, None),
+            (Message::new("t").delay_level(1).delay(Duration::ZERO), None, None),
+            (
+                Message::new("t").delay(Duration::MAX),
+                Some((properties::TIMER_DELAY_MS, "18446744073709551615")),
+                Some(Duration::from_millis(u64::MAX)),
+            ),
+        ] {
+            let found = properties::DELAYS.iter().filter_map(|name| Some((*name, message.get(name)?)));
+            assert_eq!(found.collect::<Vec<_>>(), Vec::from_iter(property));
+            assert_eq!(message.delay_from(|| NOW), delay);
+        }
+        let passed = Message::new("t").deliver_at(NOW + secs(7));
+        assert_eq!(passed.delay_from(|| NOW + secs(8)), Some(Duration::ZERO));
+        let long_ago = Message::new("t").deliver_at(NOW - secs(7));
+        assert_eq!(long_ago.delay_from(|| NOW), None);
+    }
+
+    #[test]
+    fn a_property_is_set_over_and_over() {
+        let mut message = Message::new("t").property("a", "1").property("b", "2").wait_store(false);
+        message = message.property("a", "longer").wait_store(true);
+        assert_eq!(message.get("a"), Some("longer"));
+        assert_eq!(message.properties, "a\u{1}longer\u{2}b\u{1}2\u{2}WAIT\u{1}true\u{2}");
     }
 }

@@ -211,6 +211,20 @@ mod tests {
         assert_eq!(iter(encoded).collect::<Vec<_>>(), [("a", "1"), ("a", "2")]);
     }
 
+    #[test]
+    fn a_pair_is_taken_out_wherever_it_stands() {
+        for (encoded, left) in [
+            ("a\u{1}1\u{2}b\u{1}2\u{2}c\u{1}3\u{2}", "a\u{1}1\u{2}c\u{1}3\u{2}"),
+            ("b\u{1}2\u{2}", ""),
+            ("a\u{1}1\u{2}b\u{1}2", "a\u{1}1\u{2}"),
+            ("bb\u{1}2\u{2}", "bb\u{1}2\u{2}"),
+        ] {
+            let mut properties = encoded.to_owned();
+            remove(&mut properties, "b");
+            assert_eq!(properties, left);
+        }
+    }
+
     proptest! {
         #[test]
         fn decoding_undoes_encoding(pairs in prop::collection::vec(("[^\u{1}\u{2}]{1,9}", "[^\u{1}\u{2}]{1,9}"), 0..9)) {

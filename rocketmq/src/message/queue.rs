@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MessageQueue {
-    /// The topic as it stands on the wire: with its namespace and, for retries, its `%RETRY%` prefix.
+    /// The topic as it stands on the wire: with its namespace and, for retries, its `%RETRY%` prefix. What a producer
+    /// gives and takes is without the namespace.
     pub topic: Arc<str>,
     /// The name of the broker, for example `broker-a`; addresses change, names do not.
     pub broker_name: Arc<str>,
