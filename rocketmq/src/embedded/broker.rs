@@ -21,8 +21,8 @@ use crate::message::properties;
 use crate::protocol::body::{CheckClientConfig, ConsumerList, HeartbeatData, LockBatch, LockedQueues};
 use crate::protocol::header::{
     CreateTopic, GetConsumerList, GetEarliestMessageTime, GetMaxOffset, GetMinOffset, OffsetResponse,
-    PullMessage, QueryConsumerOffset, SearchOffset, SendMessageBack, SendMessageResponse, SendMessageV1,
-    SendMessageV2, TimestampResponse, UnregisterClient, UpdateConsumerOffset, ViewMessage,
+    PullMessage, QueryConsumerOffset, RecallMessage, SearchOffset, SendMessageBack, SendMessageResponse,
+    SendMessageV1, SendMessageV2, TimestampResponse, UnregisterClient, UpdateConsumerOffset, ViewMessage,
 };
 use crate::protocol::{Header, RemotingCommand, RequestCode, ResponseCode, json};
 use crate::remoting::Answer;
@@ -78,6 +78,7 @@ impl Broker {
             RequestCode::SEND_MESSAGE | RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE => {
                 Ok(self.send(connection, command))
             }
+            RequestCode::RECALL_MESSAGE => self.recall(command),
             RequestCode::CONSUMER_SEND_MSG_BACK => self.send_back(command),
             RequestCode::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command),
             RequestCode::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command),
@@ -114,6 +115,12 @@ impl Broker {
                 command
             }
         }
+    }
+
+    fn recall(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
+        let request = RecallMessage::read(&command.ext_fields)?;
+        let recalled = self.change(|state, now, _| state.recall(&request, now))?;
+        Ok(success().with_fields(recalled.to_fields()))
     }
 
     fn send_back(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {

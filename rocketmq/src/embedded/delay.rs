@@ -15,7 +15,7 @@ use crate::message::properties;
 use crate::protocol::ResponseCode;
 
 /// What a 5.x broker does not deliver later than.
-const MAX_TIMER: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+pub(super) const MAX_TIMER: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// To what a 5.x broker rounds the time of delivery that it notes down.
 const TIMER_PRECISION_MS: i64 = 1_000;
 /// The time of delivery that a 5.x broker noted down.
@@ -54,13 +54,22 @@ impl Delay {
         }
     }
 
+    /// When a timer message goes off, to the precision of a 5.x broker.
+    pub(super) fn timer_out_ms(&self) -> Option<i64> {
+        match self.kind {
+            Kind::Level(_) => None,
+            Kind::Timer(ms) => Some((ms - 1) / TIMER_PRECISION_MS * TIMER_PRECISION_MS),
+        }
+    }
+
     /// Notes down in the properties where the message is to go.
     fn mark(&self, message: &NewMessage) -> String {
         let queue_id = message.queue_id.to_string();
-        let (level, timer) = match self.kind {
-            Kind::Level(level) => (Some(level.to_string()), None),
-            Kind::Timer(ms) => (None, Some(((ms - 1) / TIMER_PRECISION_MS * TIMER_PRECISION_MS).to_string())),
+        let level = match self.kind {
+            Kind::Level(level) => Some(level.to_string()),
+            Kind::Timer(_) => None,
         };
+        let timer = self.timer_out_ms().map(|ms| ms.to_string());
         let mut changes = vec![
             (properties::REAL_TOPIC, Some(&*message.topic)),
             (properties::REAL_QUEUE_ID, Some(&*queue_id)),
@@ -142,6 +151,17 @@ impl DelayedMessages {
             *next - 1
         });
         Ok(offset.unwrap_or_default())
+    }
+
+    /// Takes out a message by its unique key, if it waits here.
+    pub(super) fn take_back(&mut self, unique_key: &str) {
+        let is_it = |message: &NewMessage| {
+            properties::find(&message.properties, properties::UNIQUE_KEY) == Some(unique_key)
+        };
+        let found = self.waiting.iter().find(|(_, message)| is_it(message)).map(|(due, _)| *due);
+        if let Some(message) = found.and_then(|due| self.waiting.remove(&due)) {
+            self.bytes -= size(&message);
+        }
     }
 
     /// Takes out the next message whose time has come.

@@ -1,4 +1,4 @@
-//! Sends: single messages and batches. Source: `SendMessageProcessor`, `AbstractSendMessageProcessor.msgCheck`,
+//! Sends: single messages and batches, and what takes one back. Source: `SendMessageProcessor`, `AbstractSendMessageProcessor.msgCheck`,
 //! `TopicConfigManager`; `protocol.md` section 2.4.
 
 use std::net::SocketAddr;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::clock::Now;
-use super::delay::Delay;
+use super::delay::{Delay, MAX_TIMER};
 use super::effects::Effects;
-use super::names::{self, CLUSTER_NAME, REGION};
+use super::names::{self, BROKER_NAME, CLUSTER_NAME, REGION};
 use super::state::{Refusal, State};
 use super::store::{Appended, MAX_QUEUES, NewMessage, TopicConfig, edit_properties};
-use crate::message::{batch, id, properties};
+use crate::message::{RecallHandle, batch, id, properties};
 use crate::protocol::ResponseCode;
 use crate::protocol::body::perm;
-use crate::protocol::header::{SendMessageResponse, SendMessageV2};
+use crate::protocol::header::{RecallMessage, RecallMessageResponse, SendMessageResponse, SendMessageV2};
 
 const MAX_BODY_BYTES: usize = 4 << 20;
 /// The handle by which POP consumers acknowledge; senders must not set it.
@@ -98,9 +98,52 @@ impl State {
                 format!("the broker[{}] sending transaction message is forbidden", self.store.host().ip());
             return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
         }
+        let timer_out_ms = delay.and_then(|delay| delay.timer_out_ms());
+        let recall_handle = timer_out_ms.filter(|_| names::group_of_retry_topic(&message.topic).is_none());
+        let recall_handle = recall_handle.map(|ms| {
+            let handle = RecallHandle {
+                topic: message.topic.to_string(),
+                broker_name: BROKER_NAME.to_owned(),
+                // What was rounded down is not due before the next millisecond.
+                deliver_ms: ms + 1,
+                message_id: unique_key.clone(),
+            };
+            handle.encode()
+        });
         let stored = self.put(message, delay, now, effects)?;
         let msg_id = id::of_offset(self.store.host(), stored.position);
-        Ok(response(msg_id, queue_id, stored.queue_offset, Some(unique_key)))
+        let response = response(msg_id, queue_id, stored.queue_offset, Some(unique_key));
+        Ok(SendMessageResponse { recall_handle, ..response })
+    }
+
+    /// Takes a timer message back (370); one that is not there any more cannot be told from one that never was.
+    ///
+    /// Source: `RecallMessageProcessor`.
+    pub(super) fn recall(
+        &mut self,
+        request: &RecallMessage,
+        now: Now,
+    ) -> Result<RecallMessageResponse, Refusal> {
+        let refuse = |code, why: &str| Err(Refusal::new(code, format!("recall failed, {why}")));
+        if self.store.topic(&request.topic).is_none() {
+            let why = format!("the topic[{}] not exist", request.topic);
+            return refuse(ResponseCode::TOPIC_NOT_EXIST, &why);
+        }
+        let Ok(handle) = RecallHandle::decode(&request.recall_handle) else {
+            return Err(Refusal::new(ResponseCode::ILLEGAL_OPERATION, "recall handle is invalid"));
+        };
+        let left_ms = handle.deliver_ms.saturating_sub(now.unix_ms);
+        if handle.topic != *request.topic {
+            return refuse(ResponseCode::ILLEGAL_OPERATION, "topic not match");
+        }
+        if handle.broker_name != BROKER_NAME {
+            return refuse(ResponseCode::ILLEGAL_OPERATION, "broker service not available");
+        }
+        if left_ms <= 0 || MAX_TIMER.as_millis() as i64 <= left_ms {
+            return refuse(ResponseCode::ILLEGAL_OPERATION, "timestamp invalid");
+        }
+        self.delayed.take_back(&handle.message_id);
+        Ok(RecallMessageResponse { msg_id: handle.message_id })
     }
 
     /// Stores the messages of a batch next to each other, all or none of them.

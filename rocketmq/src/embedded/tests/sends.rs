@@ -1,7 +1,7 @@
 use super::*;
-use crate::message::properties;
+use crate::message::{RecallHandle, properties};
 use crate::protocol::body::{ClusterInfo, TopicList, TopicRouteData, perm};
-use crate::protocol::header::{CreateTopic, GetRouteInfo, SendMessageV1};
+use crate::protocol::header::{CreateTopic, GetRouteInfo, RecallMessage, SendMessageV1};
 
 #[tokio::test]
 async fn a_message_is_stored_with_what_a_5x_broker_adds() {
@@ -107,7 +107,7 @@ async fn sends_that_cannot_be_stored_are_refused_with_the_brokers_codes() {
     fields = fields.iter().filter(|(name, _)| *name != "e").fold(
         ExtFields::default(),
         |mut fields, (name, value)| {
-            fields.put(name.to_owned(), value.to_owned());
+            fields.put(name, value);
             fields
         },
     );
@@ -148,6 +148,50 @@ async fn a_delayed_message_comes_when_its_time_has_come() {
         assert_eq!(message.property(properties::REAL_QUEUE_ID), Some("1"));
     }
     assert_eq!(server.delayed(), 0);
+}
+
+#[tokio::test]
+async fn a_timer_message_is_taken_back_by_its_handle_and_nothing_else_is() {
+    let server = started().await;
+    let client = Client::new(&server);
+    let later = |key| message("t", 0, &[("TIMER_DELAY_SEC", "60"), ("UNIQ_KEY", key)]);
+    let handle = client.send(later("one")).await.unwrap().recall_handle.unwrap();
+    client.send(later("two")).await.unwrap();
+    for other in [message("t", 0, &[("DELAY", "1")]), message("t", 0, &[])] {
+        assert_eq!(client.send(other).await.unwrap().recall_handle, None);
+    }
+    while server.messages("t").len() < 2 {
+        time::sleep(Duration::from_millis(1)).await;
+    }
+
+    let of = |handle: &str| RecallMessage {
+        producer_group: None,
+        topic: "t".into(),
+        recall_handle: handle.to_owned(),
+        broker_name: None,
+    };
+    let changed = |change: fn(&mut RecallHandle)| {
+        let mut handle = RecallHandle::decode(&handle).unwrap();
+        change(&mut handle);
+        of(&handle.encode())
+    };
+    let unknown_topic = RecallMessage { topic: "unknown".into(), ..of(&handle) };
+    for (wrong, code) in [
+        (of("no handle"), ResponseCode::ILLEGAL_OPERATION),
+        (unknown_topic, ResponseCode::TOPIC_NOT_EXIST),
+        (changed(|handle| handle.topic.push('u')), ResponseCode::ILLEGAL_OPERATION),
+        (changed(|handle| handle.broker_name.push('b')), ResponseCode::ILLEGAL_OPERATION),
+        (changed(|handle| handle.deliver_ms = 1), ResponseCode::ILLEGAL_OPERATION),
+        (changed(|handle| handle.deliver_ms = i64::MAX), ResponseCode::ILLEGAL_OPERATION),
+    ] {
+        assert_eq!(client.call(&wrong).await.unwrap_err(), code, "{wrong:?}");
+    }
+    assert_eq!(server.delayed(), 2);
+
+    for _ in ["it is there", "it is gone, which the broker does not know"] {
+        assert_eq!(client.call(&of(&handle)).await.unwrap().msg_id, "one");
+        assert_eq!(server.delayed(), 1);
+    }
 }
 
 #[tokio::test]
