@@ -80,7 +80,10 @@ pub use listener::{
     IntoConsumeResult, Json, Next, Outcome, Shape, State, StateKey,
 };
 pub use message::{Message, MessageExt, MessageQueue};
-pub use producer::{Producer, ProducerBuilder, SendError, SendResult, SendStatus};
+pub use producer::{
+    BrokerFeature, Producer, ProducerBuilder, SendError, SendHook, SendResult, SendStatus, Sending,
+    TopicStats,
+};
 pub use protocol::{RequestCode, ResponseCode};
 pub use remoting::RequestError;
 pub use rocketmq_macros::listener;

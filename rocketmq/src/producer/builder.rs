@@ -1,6 +1,6 @@
 //! How a producer is made by hand.
 
-use super::Producer;
+use super::{Hooks, Producer, SendHook};
 use crate::config::{ClusterConfig, NameServers, ProducerConfig, check_group};
 use crate::error::{Error, Result};
 
@@ -10,17 +10,30 @@ use crate::error::{Error, Result};
 pub struct ProducerBuilder {
     group: String,
     config: ProducerConfig,
+    hooks: Hooks,
     cluster: Option<ClusterConfig>,
 }
 
 impl ProducerBuilder {
     pub(super) fn new(group: String) -> Self {
-        Self { group, config: ProducerConfig::default(), cluster: None }
+        Self { group, config: ProducerConfig::default(), hooks: Hooks::default(), cluster: None }
     }
 
     /// Sets how it sends; what the file has under `producers:`. Its `group` does not count here.
     pub fn config(mut self, config: ProducerConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Runs `hook` with every send, after those that were added before.
+    pub fn hook(mut self, hook: impl SendHook) -> Self {
+        self.hooks.add(hook);
+        self
+    }
+
+    /// The same for hooks that were put together before.
+    pub(crate) fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
         self
     }
 
@@ -50,6 +63,6 @@ impl ProducerBuilder {
         if let Some(cluster) = &self.cluster {
             cluster.name_servers.check().map_err(|error| fail(&error))?;
         }
-        Ok(Producer::new(self.group, self.config, self.cluster))
+        Ok(Producer::new(self.group, self.config, self.hooks, self.cluster))
     }
 }

@@ -1,28 +1,42 @@
 //! The producer: finds a queue, sends, tries another broker if that fails, all within one time budget.
 //!
+//! A message is [prepared](prepare), alone or [with others](accumulator), waits for [its turn](in_flight) where much is
+//! on its way, gets a [queue](queue_choice), and is [delivered](deliver). All that sends share is in [`running`].
+//!
 //! Source: `behaviour.md` section 2.
 
+mod accumulator;
 mod argument;
+mod batch;
 mod builder;
+mod deliver;
 mod error;
+mod faults;
+mod hook;
+mod in_flight;
+mod prepare;
 mod queue_choice;
+mod recall;
+mod result;
+mod running;
 mod send;
+mod stats;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use tokio::time;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use builder::ProducerBuilder;
-pub use error::SendError;
-pub use send::{SendResult, SendStatus};
+pub use error::{BrokerFeature, SendError};
+pub(crate) use hook::Hooks;
+pub use hook::{SendHook, Sending};
+pub use result::{SendResult, SendStatus};
+pub use stats::TopicStats;
 
-use self::queue_choice::RoundRobin;
-use crate::client::{Home, MqClient, ServiceState, StateCell, namespace};
+use self::running::Running;
+use crate::client::{Home, ServiceState, StateCell, namespace};
 use crate::config::{ClusterConfig, ProducerConfig};
 use crate::error::{Error, Result};
 
@@ -38,21 +52,12 @@ pub struct Producer {
 struct Inner {
     group: String,
     config: ProducerConfig,
+    hooks: Hooks,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
     state: StateCell,
     home: OnceLock<Home>,
-    running: OnceLock<Running>,
-}
-
-struct Running {
-    client: Arc<MqClient>,
-    /// The group on the wire.
-    group: Arc<str>,
-    next_queue: RoundRobin,
-    /// Sends that have not ended yet.
-    in_flight: TaskTracker,
-    closed: CancellationToken,
+    running: OnceLock<Arc<Running>>,
 }
 
 impl Producer {
@@ -61,10 +66,11 @@ impl Producer {
         ProducerBuilder::new(group.into())
     }
 
-    fn new(group: String, config: ProducerConfig, cluster: Option<ClusterConfig>) -> Self {
+    fn new(group: String, config: ProducerConfig, hooks: Hooks, cluster: Option<ClusterConfig>) -> Self {
         let inner = Inner {
             group,
             config,
+            hooks,
             cluster,
             state: StateCell::default(),
             home: OnceLock::new(),
@@ -110,15 +116,9 @@ impl Producer {
         let group = namespace::wrap(client.config().namespace.as_deref(), self.group());
         client.add_producer(&group);
         info!(%group, client = client.id(), "producer started");
-        let (in_flight, closed) = (TaskTracker::new(), CancellationToken::new());
+        let running = Running::start(client, group, self.inner.config.clone(), self.inner.hooks.clone());
         // Only one start gets this far.
-        let _ = self.inner.running.set(Running {
-            client,
-            group,
-            next_queue: RoundRobin::default(),
-            in_flight,
-            closed,
-        });
+        let _ = self.inner.running.set(running);
         self.inner.state.set(ServiceState::Running);
         Ok(())
     }
@@ -129,18 +129,29 @@ impl Producer {
         let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
         let (Some(running), ServiceState::Running) = (self.inner.running.get(), state) else { return };
-        running.closed.cancel();
-        running.in_flight.close();
-        // A send has its own budget; the second is for its answer.
-        let limit = self.inner.config.send_timeout + Duration::from_secs(1);
-        if time::timeout(limit, running.in_flight.wait()).await.is_err() {
-            warn!(group = %running.group, sends = running.in_flight.len(), "sends did not end in time");
-        }
+        running.stop().await;
         running.client.remove_producer(&running.group).await;
         if let Some(home) = self.inner.home.get() {
             home.clients.release(&running.client).await;
         }
         info!(group = %running.group, "producer stopped");
+    }
+
+    /// What has been sent since the start, by topic; nothing before it.
+    pub fn stats(&self) -> BTreeMap<String, TopicStats> {
+        self.inner.running.get().map(|running| running.topics.stats()).unwrap_or_default()
+    }
+
+    fn running(&self) -> Result<&Arc<Running>, SendError> {
+        let running = self.inner.running.get().filter(|running| !running.closed.is_cancelled());
+        running.ok_or_else(|| {
+            let state = match self.state() {
+                ServiceState::CreateJust | ServiceState::StartFailed => "has not been started",
+                ServiceState::ShutdownAlready => "is shut down",
+                ServiceState::Running => "is starting",
+            };
+            SendError::NotRunning { group: self.group().to_owned(), state }
+        })
     }
 }
 

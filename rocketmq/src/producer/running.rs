@@ -1,0 +1,154 @@
+//! A producer while it runs: all that its sends share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::SendError;
+use super::accumulator::Accumulator;
+use super::faults::Faults;
+use super::hook::Hooks;
+use super::in_flight::{InFlight, OnItsWay};
+use super::prepare::DEFAULT_TOPIC_QUEUES;
+use super::queue_choice::RoundRobin;
+use super::stats::{Amount, Topic, Topics};
+use crate::client::{Access, MqClient, RouteError, TopicRoute};
+use crate::config::ProducerConfig;
+use crate::remoting::RequestError;
+use crate::tasks::Tasks;
+
+/// How often the detector looks which brokers it has to ask. Source: `behaviour.md` section 1.2.
+const DETECTOR_INTERVAL: Duration = Duration::from_secs(3);
+/// What tasks get to end that have nothing left to do.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A producer while it runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) client: Arc<MqClient>,
+    /// The group on the wire.
+    pub(super) group: Arc<str>,
+    pub(super) config: ProducerConfig,
+    pub(super) hooks: Hooks,
+    pub(super) topics: Topics,
+    pub(super) round_robin: RoundRobin,
+    /// `None` where no broker is avoided.
+    pub(super) faults: Option<Faults>,
+    pub(super) in_flight: InFlight,
+    pub(super) accumulator: Accumulator,
+    /// Cancelled once no message is accepted any more.
+    pub(super) closed: CancellationToken,
+    pub(super) tasks: Tasks,
+}
+
+impl Running {
+    pub(super) fn start(
+        client: Arc<MqClient>,
+        group: Arc<str>,
+        config: ProducerConfig,
+        hooks: Hooks,
+    ) -> Arc<Self> {
+        let running = Arc::new(Self {
+            topics: Topics::new(client.config().namespace.as_deref()),
+            round_robin: RoundRobin::default(),
+            faults: config.avoid_faults.enabled.then(Faults::default),
+            in_flight: InFlight::new(&config),
+            accumulator: Accumulator::default(),
+            closed: CancellationToken::new(),
+            tasks: client.tasks().child(),
+            client,
+            group,
+            config,
+            hooks,
+        });
+        if running.has_detector() {
+            let detecting = Arc::clone(&running);
+            running.tasks.spawn_lasting("fault detector", move || Arc::clone(&detecting).detect());
+        }
+        running
+    }
+
+    /// Accepts nothing more and waits for what is on its way, for as long as a send may take.
+    pub(super) async fn stop(&self) {
+        self.closed.cancel();
+        // A send has its own budget; the second is for its answer.
+        let limit = self.config.send_timeout + Duration::from_secs(1);
+        let left = self.in_flight.drained(limit).await;
+        if left > 0 {
+            warn!(group = %self.group, messages = left, "sends did not end in time");
+        }
+        self.tasks.cancel();
+        let stuck = self.tasks.join(END_TIMEOUT).await;
+        if stuck > 0 {
+            warn!(group = %self.group, tasks = stuck, "tasks of the producer did not end in time");
+        }
+    }
+
+    /// Waits for room among what is on its way.
+    pub(super) async fn admit(
+        &self,
+        topic: &Topic,
+        amount: Amount,
+        deadline: Instant,
+    ) -> Result<OnItsWay, SendError> {
+        let admitted = self.in_flight.admit(amount.messages, amount.bytes, deadline).await;
+        let waited = self.config.send_timeout;
+        admitted.ok_or_else(|| SendError::FlowControl { topic: topic.name.to_string(), waited })
+    }
+
+    /// The queues that can be written, asked for if they are not known yet.
+    pub(super) async fn publish_route(
+        &self,
+        topic: &Topic,
+        deadline: Instant,
+    ) -> Result<Arc<TopicRoute>, SendError> {
+        let route = match self.client.known_route(&topic.wire_name) {
+            Some(route) => Ok(route),
+            None => {
+                let asked = self.client.publish_route(&topic.wire_name, DEFAULT_TOPIC_QUEUES);
+                time::timeout_at(deadline, asked).await.map_err(|_| self.timed_out(topic, 0, None))?
+            }
+        };
+        let route = route.and_then(|route| match route.publish.is_empty() {
+            false => Ok(route),
+            true => Err(RouteError::NoQueue { topic: topic.name.to_string(), access: "written" }),
+        });
+        route.map_err(|source| SendError::Route { topic: topic.name.to_string(), source })
+    }
+
+    pub(super) fn timed_out(&self, topic: &Topic, attempts: u32, source: Option<RequestError>) -> SendError {
+        let (topic, limit) = (topic.name.to_string(), self.config.send_timeout);
+        SendError::TimedOut { topic, attempts, limit, source }
+    }
+
+    pub(super) fn has_detector(&self) -> bool {
+        self.faults.is_some() && self.config.avoid_faults.detector
+    }
+
+    /// Asks brokers that failed whether they answer again. Source: `behaviour.md` section 2.6.
+    async fn detect(self: Arc<Self>) {
+        let Some(faults) = &self.faults else { return };
+        let config = &self.config.avoid_faults;
+        loop {
+            tokio::select! {
+                () = self.tasks.stopping().cancelled() => return,
+                () = self.closed.cancelled() => return,
+                () = time::sleep(DETECTOR_INTERVAL.min(config.detect_interval)) => {}
+            }
+            for broker in faults.to_ask(config.detect_interval, Instant::now()) {
+                let address = self.client.broker_address(&broker, Access::Write);
+                let (Some(address), Some(queue)) = (address, self.client.any_queue_on(&broker)) else {
+                    faults.forget(&broker);
+                    continue;
+                };
+                if self.client.is_answering(&address, &queue, config.detect_timeout).await {
+                    info!(%broker, %address, "the broker answers again");
+                    faults.note_answer(&broker);
+                }
+            }
+        }
+    }
+}
