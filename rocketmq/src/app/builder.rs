@@ -14,7 +14,7 @@ use crate::listener::{
     Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap, listeners,
 };
 use crate::message::MessageExt;
-use crate::producer::Producer;
+use crate::producer::{Hooks, Producer, SendHook};
 
 /// An application that is being put together.
 #[derive(Default)]
@@ -25,6 +25,7 @@ pub struct AppBuilder {
     arounds: Vec<Around>,
     by_hand: Vec<ByHand>,
     without_linked: bool,
+    send_hooks: Hooks,
 }
 
 /// Where the configuration comes from.
@@ -63,6 +64,12 @@ impl AppBuilder {
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         self.arounds.push(Around::new(function));
+        self
+    }
+
+    /// Runs `hook` with every send of the producers that the file declares, after those that were added before.
+    pub fn send_hook(mut self, hook: impl SendHook) -> Self {
+        self.send_hooks.add(hook);
         self
     }
 
@@ -132,7 +139,7 @@ impl AppBuilder {
             Source::File(file) => Config::load(Some(&file))?,
             Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
         };
-        let Self { mut state, arounds, by_hand, without_linked, .. } = self;
+        let Self { mut state, arounds, by_hand, without_linked, send_hooks, .. } = self;
         let plan = |loaded: &LoadedConfig, producers: &BTreeMap<String, Producer>| {
             if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
                 state.insert(producer.clone());
@@ -141,7 +148,7 @@ impl AppBuilder {
             let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds };
             Plan::make(loaded, listeners, needs_listeners)
         };
-        super::start(&mut loaded, plan).await
+        super::start(&mut loaded, &send_hooks, plan).await
     }
 }
 

@@ -20,7 +20,7 @@ use crate::client::{MqClientManager, ServiceState};
 use crate::config::{Config, LoadedConfig};
 use crate::consumer::PushConsumer;
 use crate::error::{Error, Result};
-use crate::producer::Producer;
+use crate::producer::{Hooks, Producer};
 
 /// Reads `rocketmq.yaml`, starts a consumer for every group of annotated listeners, and runs until SIGINT or SIGTERM;
 /// then stops gracefully.
@@ -184,9 +184,10 @@ impl fmt::Debug for App {
 /// Makes what was planned, and starts it.
 async fn start(
     loaded: &mut LoadedConfig,
+    send_hooks: &Hooks,
     plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>,
 ) -> Result<App> {
-    let producers = plan::producers(&loaded.config)?;
+    let producers = plan::producers(&loaded.config, send_hooks)?;
     let plan = plan(loaded, &producers)?;
     let mut app = App {
         managers: BTreeMap::new(),

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::config::{
-    Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, Problem, check_group, check_topic,
+    ClusterConfig, Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers, Problem,
+    check_group, check_topic,
 };
 use crate::consumer::{PushConsumer, Subscription, conflicts};
 use crate::error::Result;
 use crate::listener::{Around, Filter, Handler, ListenerDef, StateMap, listeners};
-use crate::producer::Producer;
+use crate::producer::{Hooks, Producer};
 
 /// The groups that will be consumed.
 #[derive(Debug)]
@@ -70,10 +71,11 @@ pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
 }
 
 /// The producers of the configuration, not registered yet.
-pub(super) fn producers(config: &Config) -> Result<BTreeMap<String, Producer>> {
+pub(super) fn producers(config: &Config, send_hooks: &Hooks) -> Result<BTreeMap<String, Producer>> {
     let make = |(name, config): (&String, &crate::config::ProducerConfig)| {
         let group = config.group.clone().unwrap_or_else(|| name.clone());
-        let producer = Producer::builder(group).config(config.clone()).create()?;
+        let builder = Producer::builder(group).config(config.clone()).hooks(send_hooks.clone());
+        let producer = builder.create()?;
         Ok((name.clone(), producer))
     };
     config.producers.iter().map(make).collect()
@@ -137,26 +139,30 @@ fn make(
     Plan { groups: planned }
 }
 
-/// Keys that can be set and do nothing yet: better an error than a setting without effect.
+/// Keys that can be set and do nothing yet, or cannot work: better an error than a setting without effect.
 fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    const NOT_YET: &str = "not supported yet; remove it";
+    const NO_SECOND_PORT: &str = "the embedded server has no second port; remove it";
     let config = &loaded.config;
-    let mut refuse = |is_set: bool, key: &str| {
+    let mut refuse = |is_set: bool, key: &str, why: &str| {
         if is_set {
-            let problem = Problem::new(format!("{key}: not supported yet; remove it"));
+            let problem = Problem::new(format!("{key}: {why}"));
             problems.push(match loaded.place_of(key) {
                 Some(place) => problem.at(place),
                 None => problem,
             });
         }
     };
-    refuse(config.trace.enabled, "trace.enabled");
-    refuse(config.health.listen.is_some(), "health.listen");
-    refuse(config.cluster.client.vip_channel, "client.vip_channel");
+    let lacks_port =
+        |cluster: &ClusterConfig| cluster.client.vip_channel && cluster.name_servers == NameServers::Embedded;
+    refuse(config.trace.enabled, "trace.enabled", NOT_YET);
+    refuse(config.health.listen.is_some(), "health.listen", NOT_YET);
+    refuse(lacks_port(&config.cluster), "client.vip_channel", NO_SECOND_PORT);
     for (name, cluster) in &config.clusters {
-        refuse(cluster.client.vip_channel, &format!("clusters.{name}.client.vip_channel"));
+        refuse(lacks_port(cluster), &format!("clusters.{name}.client.vip_channel"), NO_SECOND_PORT);
     }
     for (name, producer) in &config.producers {
-        refuse(producer.transaction, &format!("producers.{name}.transaction"));
+        refuse(producer.transaction, &format!("producers.{name}.transaction"), NOT_YET);
     }
 }
 
