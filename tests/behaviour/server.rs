@@ -149,8 +149,18 @@ impl Server {
         Ok(Self { inner })
     }
 
-    fn is_embedded(&self) -> bool {
+    pub(crate) fn is_embedded(&self) -> bool {
         matches!(self.inner, Inner::Embedded(_))
+    }
+
+    /// Whether messages can be delayed by time, which releases before 5.0 deliver at once.
+    pub(crate) fn knows_timers(&self) -> bool {
+        let version = match &self.inner {
+            Inner::Embedded(_) => return true,
+            Inner::Shared(server) => server.version(),
+            Inner::Alone(server) => owned(server).version(),
+        };
+        version == Version::V5_5_0
     }
 
     pub(crate) fn name_server(&self) -> String {
@@ -324,7 +334,8 @@ pub(crate) fn unique(name: &str) -> String {
 }
 
 fn setup(version: Version) -> Setup {
-    Setup::new(version).broker("messageDelayLevel", APACHE_DELAYS)
+    // Taking messages back is switched off by default, and unknown to 4.9.
+    Setup::new(version).broker("messageDelayLevel", APACHE_DELAYS).broker("recallMessageEnable", "true")
 }
 
 /// The one server of a release that cases have to themselves, one after the other, whole.
