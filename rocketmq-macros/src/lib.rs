@@ -14,7 +14,7 @@ use proc_macro::TokenStream;
 
 /// Makes an `async fn` a listener: from [`run`] on, it is called with each message of a topic.
 ///
-/// ```ignore
+/// ```text
 /// #[rocketmq::listener(group = "orders", topic = "order-events", tag = "paid || refunded")]
 /// async fn on_order(Json(order): Json<Order>, State(db): State<Db>) -> anyhow::Result<()> {
 ///     db.store(order).await?;
