@@ -37,6 +37,7 @@
 //! # Features
 //!
 //! - `embedded` (default): a name server and broker in this process, for development and tests.
+//! - `health`: the status page (`health.listen`): `/livez`, `/readyz`, `/metrics` for Prometheus.
 //! - `tls`: TLS on the connections to name servers and brokers.
 
 mod app;

@@ -27,3 +27,4 @@ mod retry;
 mod send_ways;
 mod shutdown;
 mod start;
+mod status;

@@ -4,8 +4,11 @@
 //! everything that is wrong with them, before anything is connected; [`App`] starts what was planned and stops it.
 
 mod builder;
+mod parts;
 mod plan;
 mod signals;
+#[cfg(feature = "health")]
+mod status_page;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +18,7 @@ use tracing::{info, warn};
 
 pub use builder::AppBuilder;
 
+use self::parts::{Member, Parts};
 use self::plan::{Plan, PlannedGroup};
 use crate::client::{MqClientManager, ServiceState};
 use crate::config::{Config, LoadedConfig};
@@ -53,8 +57,9 @@ pub fn check(path: impl AsRef<Path>) -> Result<()> {
 /// Dropping it does not stop anything; call [`shutdown`](Self::shutdown).
 pub struct App {
     managers: BTreeMap<String, MqClientManager>,
-    consumers: Vec<(String, PushConsumer)>,
-    producers: BTreeMap<String, Producer>,
+    parts: Parts,
+    #[cfg(feature = "health")]
+    status_page: Option<status_page::StatusPage>,
     #[cfg(feature = "embedded")]
     servers: BTreeMap<String, crate::embedded::Server>,
 }
@@ -106,12 +111,14 @@ impl App {
     }
 
     fn consumers_of<'a>(&'a self, group: &'a str) -> Result<impl Iterator<Item = &'a PushConsumer>> {
-        let consumers =
-            || self.consumers.iter().filter(move |(name, _)| name == group).map(|(_, consumer)| consumer);
+        let consumers = || {
+            let members = self.parts.consumers.iter().filter(move |member| member.group == group);
+            members.map(|member| &member.consumer)
+        };
         match consumers().next() {
             Some(_) => Ok(consumers()),
             None => {
-                let known: Vec<_> = self.consumers.iter().map(|(name, _)| name.as_str()).collect();
+                let known: Vec<_> = self.parts.consumers.iter().map(|member| member.group.as_str()).collect();
                 Err(Error::consumer(
                     group,
                     format_args!("there is no such group; there are: {}", known.join(", ")),
@@ -126,8 +133,8 @@ impl App {
     ///
     /// Where there is no such producer.
     pub fn producer(&self, name: &str) -> Result<Producer> {
-        self.producers.get(name).cloned().ok_or_else(|| {
-            let known: Vec<_> = self.producers.keys().map(String::as_str).collect();
+        self.parts.producers.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.parts.producers.keys().map(String::as_str).collect();
             Error::producer(
                 name,
                 format_args!("there is no such key under `producers:`; there are: {}", known.join(", ")),
@@ -137,21 +144,24 @@ impl App {
 
     /// Whether everything does its work.
     pub fn health(&self) -> Health {
-        let groups: BTreeMap<_, _> = self
-            .consumers
-            .iter()
-            .map(|(name, consumer)| {
-                (name.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() })
-            })
-            .collect();
+        let health = |Member { group, consumer, .. }: &Member| {
+            (group.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() })
+        };
+        let groups: BTreeMap<_, _> = self.parts.consumers.iter().map(health).collect();
         Health { ready: groups.values().all(|group| group.ready), groups }
     }
 
     /// Waits until [`health`](Self::health) is ready.
     pub async fn ready(&self) {
-        for (_, consumer) in &self.consumers {
-            consumer.ready().await;
+        for member in &self.parts.consumers {
+            member.consumer.ready().await;
         }
+    }
+
+    /// Where the status page is served, if it is; with port 0 under `health.listen` the system chose one.
+    #[cfg(feature = "health")]
+    pub fn status_page(&self) -> Option<std::net::SocketAddr> {
+        self.status_page.as_ref().map(status_page::StatusPage::address)
     }
 
     /// Stops: pulls no more, lets handlers finish for at most `shutdown_timeout`, stores the offsets and says goodbye to
@@ -162,6 +172,7 @@ impl App {
     /// Where handlers had to be abandoned; their messages are delivered again.
     pub async fn shutdown(self) -> Result<()> {
         info!("stopping");
+        self.parts.stopping.cancel();
         let mut result = Ok(());
         for manager in self.managers.into_values() {
             result = result.and(manager.shutdown().await);
@@ -169,6 +180,10 @@ impl App {
         #[cfg(feature = "embedded")]
         for server in self.servers.into_values() {
             server.shutdown().await;
+        }
+        #[cfg(feature = "health")]
+        if let Some(page) = self.status_page {
+            page.shutdown().await;
         }
         info!("stopped");
         result
@@ -191,8 +206,9 @@ async fn start(
     let plan = plan(loaded, &producers)?;
     let mut app = App {
         managers: BTreeMap::new(),
-        consumers: Vec::new(),
-        producers: BTreeMap::new(),
+        parts: Parts::default(),
+        #[cfg(feature = "health")]
+        status_page: None,
         #[cfg(feature = "embedded")]
         servers: BTreeMap::new(),
     };
@@ -219,21 +235,41 @@ impl App {
             let manager =
                 self.manager(loaded, cluster.as_deref().unwrap_or(crate::config::DEFAULT_CLUSTER)).await?;
             manager.register_producer(&producer)?;
-            self.producers.insert(name, producer);
+            self.parts.producers.insert(name, producer);
         }
-        for group in plan.groups {
-            group.announce();
-            let manager = self.manager(loaded, &group.cluster).await?;
-            self.create_topics(&group)?;
-            let name = group.name.clone();
-            let consumer = group.into_consumer()?;
+        for planned in plan.groups {
+            planned.announce();
+            let manager = self.manager(loaded, &planned.cluster).await?;
+            self.create_topics(&planned)?;
+            let (cluster, group) = (planned.cluster.clone(), planned.name.clone());
+            let consumer = planned.into_consumer()?;
             manager.register_consumer(&consumer)?;
-            self.consumers.push((name, consumer));
+            self.parts.consumers.push(Member { cluster, group, consumer });
         }
+        self.serve_status(&loaded.config).await?;
         for manager in self.managers.values() {
             manager.start().await?;
         }
-        info!(groups = self.consumers.len(), producers = self.producers.len(), "started");
+        info!(groups = self.parts.consumers.len(), producers = self.parts.producers.len(), "started");
+        Ok(())
+    }
+
+    /// Before anything is connected: a start that waits for its name servers can be watched.
+    #[cfg(feature = "health")]
+    async fn serve_status(&mut self, config: &Config) -> Result<()> {
+        if let Some(address) = config.health.listen {
+            let page = status_page::StatusPage::start(address, self.parts.clone()).await;
+            self.status_page = Some(page.map_err(|error| {
+                Error::other(format!("health.listen: the status page cannot be served at {address}: {error}"))
+            })?);
+        }
+        Ok(())
+    }
+
+    /// That the page is wanted without the feature has been refused.
+    #[cfg(not(feature = "health"))]
+    #[expect(clippy::unused_async, reason = "it has work where there is a page")]
+    async fn serve_status(&mut self, _config: &Config) -> Result<()> {
         Ok(())
     }
 

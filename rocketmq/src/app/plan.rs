@@ -142,6 +142,8 @@ fn make(
 /// Keys that can be set and do nothing yet, or cannot work: better an error than a setting without effect.
 fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     const NOT_YET: &str = "not supported yet; remove it";
+    #[cfg(not(feature = "health"))]
+    const NO_STATUS_PAGE: &str = "needs the feature `health` of the crate `rocketmq`";
     const NO_SECOND_PORT: &str = "the embedded server has no second port; remove it";
     let config = &loaded.config;
     let mut refuse = |is_set: bool, key: &str, why: &str| {
@@ -156,7 +158,8 @@ fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     let lacks_port =
         |cluster: &ClusterConfig| cluster.client.vip_channel && cluster.name_servers == NameServers::Embedded;
     refuse(config.trace.enabled, "trace.enabled", NOT_YET);
-    refuse(config.health.listen.is_some(), "health.listen", NOT_YET);
+    #[cfg(not(feature = "health"))]
+    refuse(config.health.listen.is_some(), "health.listen", NO_STATUS_PAGE);
     refuse(lacks_port(&config.cluster), "client.vip_channel", NO_SECOND_PORT);
     for (name, cluster) in &config.clusters {
         refuse(lacks_port(cluster), &format!("clusters.{name}.client.vip_channel"), NO_SECOND_PORT);

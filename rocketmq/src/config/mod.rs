@@ -209,11 +209,11 @@ impl TraceConfig {
     }
 }
 
-/// The status page: `/livez`, `/readyz`, `/metrics`.
+/// The status page: `/livez`, `/readyz`, and `/metrics` for Prometheus. Needs the feature `health`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct HealthConfig {
-    /// Where to serve it, such as `127.0.0.1:8086`; default: nowhere.
+    /// Where to serve it, such as `127.0.0.1:8086`; default: nowhere. With port 0 the system chooses one.
     pub listen: Option<SocketAddr>,
 }
 
