@@ -24,6 +24,7 @@ mod members;
 mod orderly;
 mod produce;
 mod retry;
+mod secured;
 mod send_ways;
 mod shutdown;
 mod start;

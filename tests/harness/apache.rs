@@ -69,7 +69,7 @@ impl Apache {
     async fn launch(setup: Setup) -> Result<Self> {
         let jars = Jars::resolve(setup.version()).await?;
         let ports = Ports::reserve()?;
-        let name_server = NameServer::spawn(&jars, ports.name_server())?;
+        let name_server = NameServer::spawn(&setup, &jars, ports.name_server())?;
         let broker = Broker::spawn("broker-a", &setup, &jars, ports, name_server.addr())?;
         let mut server = Self { setup, jars, broker, name_server };
         server.name_server.await_serving().await?;

@@ -57,8 +57,9 @@ impl MqClient {
             if id == MASTER || slaves_too {
                 let client = Arc::clone(self);
                 calls.spawn(async move {
-                    if client.heartbeat(&address, client.config.request_timeout).await.is_err() {
-                        client.note_unreachable(&name, &address);
+                    let told = client.heartbeat(&address, client.config.request_timeout).await;
+                    if let Err(error) = told {
+                        client.note_failed(&name, &address, &error);
                     }
                 });
             }
@@ -91,11 +92,15 @@ impl MqClient {
         }
     }
 
-    /// The sentence that every beginner needs: the name server is there, but the address that the broker announced
-    /// to it cannot be reached from here.
-    fn note_unreachable(&self, broker: &str, address: &Address) {
+    /// What the broker said, if it said anything. Else the sentence that every beginner needs: the name server is there,
+    /// but the address that the broker announced to it cannot be reached from here.
+    fn note_failed(&self, broker: &str, address: &Address, error: &RequestError) {
         if !self.brokers().iter().any(|(_, _, known)| known == address) {
             return;
+        }
+        if error.response_code().is_some() {
+            let groups: Vec<_> = self.consumer_data().into_iter().map(|data| data.group_name).collect();
+            return warn!(broker, ?groups, %error, "the broker refuses this client, which gets no messages from it until it is heard");
         }
         warn!(
             broker,

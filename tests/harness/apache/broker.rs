@@ -169,7 +169,10 @@ impl Broker {
         let home = self.process.home();
         // Written anew each time: a broker overwrites it when told to change a setting.
         let conf = home.write_conf("broker.conf", &self.conf())?;
-        let mut command = Program::Broker.command(&self.jars, home)?;
+        for (name, text) in self.setup.files() {
+            home.write_conf(name, text)?;
+        }
+        let mut command = Program::Broker.command(&self.jars, home, self.setup.properties())?;
         command.arg("-c").arg(conf);
         self.process.spawn(&command)
     }

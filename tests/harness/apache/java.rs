@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::Result;
@@ -16,8 +17,13 @@ pub(super) enum Program {
 
 impl Program {
     /// A command line that keeps all files of the program in `home`, where it also writes
-    /// `server.log`; the program's own arguments come after.
-    pub(super) fn command(self, jars: &Jars, home: &RunDir) -> Result<Command> {
+    /// `server.log`, with these system properties; the program's own arguments come after.
+    pub(super) fn command(
+        self,
+        jars: &Jars,
+        home: &RunDir,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Command> {
         let (name, max_heap, main_class) = match self {
             Self::NameServer => ("namesrv", "-Xmx128m", "org.apache.rocketmq.namesrv.NamesrvStartup"),
             Self::Broker => ("broker", "-Xmx512m", "org.apache.rocketmq.broker.BrokerStartup"),
@@ -32,6 +38,7 @@ impl Program {
         }
         command.arg(format!("-Drmq.logback.configurationFile={}", logback.display()));
         command.arg(format!("-Duser.home={}", home.path().display()));
+        command.args(properties.iter().map(|(key, value)| format!("-D{key}={value}")));
         command.arg("-cp").arg(format!("{}/*", jars.folder.display())).arg(main_class);
         // A name server in the environment would win over the one in our files.
         command.env("ROCKETMQ_HOME", home.path()).env_remove("NAMESRV_ADDR");

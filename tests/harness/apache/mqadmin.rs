@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::name_server::NameServer;
 
 /// Runs one command of Apache's administration tool and returns what it printed.
 pub(super) async fn run(jars: &Jars, name_server: &NameServer, args: &[&str]) -> Result<String> {
-    let mut command = Command::from(Program::Admin.command(jars, name_server.home())?);
+    let mut command = Command::from(Program::Admin.command(jars, name_server.home(), &BTreeMap::new())?);
     command.args(args).args(["-n", &name_server.addr().to_string()]);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = time::timeout(Duration::from_secs(60), output)

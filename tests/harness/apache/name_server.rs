@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::Setup;
 use super::jars::Jars;
 use super::java::Program;
 use super::process::Process;
@@ -16,14 +18,16 @@ use super::wait;
 pub(super) struct NameServer {
     addr: SocketAddr,
     jars: Jars,
+    properties: BTreeMap<String, String>,
     process: Process,
 }
 
 impl NameServer {
     /// Starts it without waiting for it.
-    pub(super) fn spawn(jars: &Jars, addr: SocketAddr) -> Result<Self> {
+    pub(super) fn spawn(setup: &Setup, jars: &Jars, addr: SocketAddr) -> Result<Self> {
         let process = Process::new(format!("the name server at {addr}"), RunDir::create("namesrv")?);
-        let mut name_server = Self { addr, jars: jars.clone(), process };
+        let properties = setup.properties().clone();
+        let mut name_server = Self { addr, jars: jars.clone(), properties, process };
         name_server.launch()?;
         Ok(name_server)
     }
@@ -75,7 +79,7 @@ impl NameServer {
             home.path().display()
         );
         let conf = home.write_conf("namesrv.conf", &conf)?;
-        let mut command = Program::NameServer.command(&self.jars, home)?;
+        let mut command = Program::NameServer.command(&self.jars, home, &self.properties)?;
         command.arg("-c").arg(conf);
         self.process.spawn(&command)
     }

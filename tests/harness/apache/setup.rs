@@ -16,18 +16,34 @@ use super::{Apache, Version};
 pub struct Setup {
     version: Version,
     broker: BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
+    properties: BTreeMap<String, String>,
 }
 
 impl Setup {
     /// This release with the settings that all tests share.
     pub fn new(version: Version) -> Self {
-        Self { version, broker: BTreeMap::new() }
+        Self { version, broker: BTreeMap::new(), files: BTreeMap::new(), properties: BTreeMap::new() }
     }
 
     /// Sets one line of `broker.conf`.
     #[must_use]
     pub fn broker(mut self, key: &str, value: &str) -> Self {
         self.broker.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Puts one more file beside `broker.conf`, such as the accounts of 4.9: `plain_acl.yml`.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: impl Into<String>) -> Self {
+        self.files.insert(name.to_owned(), text.into());
+        self
+    }
+
+    /// Sets a system property (`-Dkey=value`) of both processes; TLS is configured so.
+    #[must_use]
+    pub fn property(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.properties.insert(key.to_owned(), value.into());
         self
     }
 
@@ -66,6 +82,14 @@ impl Setup {
 
     pub(super) fn broker_settings(&self) -> &BTreeMap<String, String> {
         &self.broker
+    }
+
+    pub(super) fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
+    }
+
+    pub(super) fn properties(&self) -> &BTreeMap<String, String> {
+        &self.properties
     }
 }
 
