@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! consume NS TOPIC GROUP N CONCURRENCY [BATCH]   a new group each time: it starts at the first offset
+//! declared NS TOPIC GROUP N CONCURRENCY          the same with an annotated function
 //! produce NS TOPIC N SIZE INFLIGHT
 //! latency NS TOPIC GROUP N RATE SIZE             send to handler, in one process
 //! ```
@@ -15,13 +16,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ConsumeFrom, ConsumerConfig};
-use rocketmq::{Bytes, ConsumeResult, Error, Message, MessageExt, Producer, PushConsumer, Result};
+use rocketmq::config::{Config, ConsumeFrom, ConsumerConfig, NameServers};
+use rocketmq::{App, Bytes, ConsumeResult, Error, Message, MessageExt, Producer, PushConsumer, Result};
 use tokio::sync::Notify;
 use tokio::time;
 
-const USAGE: &str = "usage: bench consume NS TOPIC GROUP N CONCURRENCY [BATCH] | produce NS TOPIC N SIZE INFLIGHT | \
-                     latency NS TOPIC GROUP N RATE SIZE";
+const USAGE: &str = "usage: bench consume NS TOPIC GROUP N CONCURRENCY [BATCH] | declared NS TOPIC GROUP N CONCURRENCY | \
+                     produce NS TOPIC N SIZE INFLIGHT | latency NS TOPIC GROUP N RATE SIZE";
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -32,6 +33,9 @@ async fn main() -> Result<()> {
         ["consume", servers, topic, group, rest @ ..] if rest.len() >= 2 => {
             let batch = rest.get(2).map_or(Ok(1), |batch| number(batch))?;
             consume(servers, topic, group, number(rest[0])?, number(rest[1])?, batch).await
+        }
+        ["declared", servers, topic, group, n, concurrency] => {
+            declared(servers, topic, group, number(n)?, number(concurrency)?).await
         }
         ["produce", servers, topic, n, size, in_flight] => {
             produce(servers, topic, number(n)?, number(size)?, number(in_flight)?).await
@@ -47,6 +51,51 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::other(format!("{text:?} is not a number; {USAGE}")))
 }
 
+/// What the listeners have seen.
+static COUNTED: Counted = Counted {
+    count: AtomicU64::new(0),
+    bytes: AtomicU64::new(0),
+    expected: AtomicU64::new(u64::MAX),
+    first: OnceLock::new(),
+    done: Notify::const_new(),
+};
+
+struct Counted {
+    count: AtomicU64,
+    bytes: AtomicU64,
+    expected: AtomicU64,
+    first: OnceLock<Instant>,
+    done: Notify,
+}
+
+impl Counted {
+    fn note(&self, messages: &[MessageExt]) {
+        self.first.get_or_init(Instant::now);
+        let bytes: usize = messages.iter().map(|message| message.body().len()).sum();
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let before = self.count.fetch_add(messages.len() as u64, Ordering::Relaxed);
+        let expected = self.expected.load(Ordering::Relaxed);
+        if before < expected && expected <= before + messages.len() as u64 {
+            self.done.notify_one();
+        }
+    }
+
+    /// Prints one line once all have come. Where fewer messages come than were asked for, the line shows it.
+    async fn report(&self, name: &str, cpu_before: f64, start: Instant) {
+        let _ = time::timeout(Duration::from_secs(300), self.done.notified()).await;
+        let (cpu, wall) = (cpu_seconds() - cpu_before, start.elapsed());
+        let from_first = self.first.get().map_or(wall, Instant::elapsed);
+        println!(
+            "rust {name} n={} wall_from_first={:.3} wall_from_start={:.3} cpu={cpu:.3} cpu_from_process_start={:.3} peak_mib={:.1}",
+            self.count.load(Ordering::Relaxed),
+            from_first.as_secs_f64(),
+            wall.as_secs_f64(),
+            cpu_seconds(),
+            peak_mib(),
+        );
+    }
+}
+
 async fn consume(
     servers: &str,
     topic: &str,
@@ -55,10 +104,7 @@ async fn consume(
     concurrency: u32,
     batch: u32,
 ) -> Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    static BYTES: AtomicU64 = AtomicU64::new(0);
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    static DONE: Notify = Notify::const_new();
+    COUNTED.expected.store(n, Ordering::Relaxed);
     let mut config = ConsumerConfig::default();
     config.concurrency = concurrency;
     config.batch = batch;
@@ -66,32 +112,36 @@ async fn consume(
     let manager = MqClientManager::with_name_servers([servers])?;
     PushConsumer::builder(group)
         .config(config)
-        .subscribe(topic, "*", move |messages: Vec<MessageExt>| async move {
-            FIRST.get_or_init(Instant::now);
-            let bytes: usize = messages.iter().map(|message| message.body().len()).sum();
-            BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
-            let before = COUNT.fetch_add(messages.len() as u64, Ordering::Relaxed);
-            if before < n && n <= before + messages.len() as u64 {
-                DONE.notify_one();
-            }
+        .subscribe(topic, "*", |messages: Vec<MessageExt>| async move {
+            COUNTED.note(&messages);
             ConsumeResult::Success
         })
         .build(&manager)?;
     let (cpu_before, start) = (cpu_seconds(), Instant::now());
     manager.start().await?;
-    // Where fewer messages come than were asked for, the line shows it.
-    let _ = time::timeout(Duration::from_secs(300), DONE.notified()).await;
-    let (cpu, wall) = (cpu_seconds() - cpu_before, start.elapsed());
-    let from_first = FIRST.get().map_or(wall, Instant::elapsed);
-    println!(
-        "rust consume n={} wall_from_first={:.3} wall_from_start={:.3} cpu={cpu:.3} cpu_from_process_start={:.3} peak_mib={:.1}",
-        COUNT.load(Ordering::Relaxed),
-        from_first.as_secs_f64(),
-        wall.as_secs_f64(),
-        cpu_seconds(),
-        peak_mib(),
-    );
+    COUNTED.report("consume", cpu_before, start).await;
     manager.shutdown().await
+}
+
+#[rocketmq::listener(group = "${bench.group}", topic = "${bench.topic}")]
+async fn count(message: MessageExt) -> ConsumeResult {
+    COUNTED.note(std::slice::from_ref(&message));
+    ConsumeResult::Success
+}
+
+/// The same work, declared: what the attribute, the extraction and the application cost beside the manual path.
+async fn declared(servers: &str, topic: &str, group: &str, n: u64, concurrency: u32) -> Result<()> {
+    COUNTED.expected.store(n, Ordering::Relaxed);
+    let mut config = Config::default();
+    config.cluster.name_servers = NameServers::Addresses(vec![servers.to_owned()]);
+    config.vars.insert("bench.topic".to_owned(), topic.into());
+    config.vars.insert("bench.group".to_owned(), group.into());
+    config.defaults.concurrency = concurrency;
+    config.defaults.consume_from = ConsumeFrom::First;
+    let (cpu_before, start) = (cpu_seconds(), Instant::now());
+    let app = App::builder().config_value(config).start().await?;
+    COUNTED.report("declared", cpu_before, start).await;
+    app.shutdown().await
 }
 
 async fn produce(servers: &str, topic: &str, n: u64, size: usize, in_flight: usize) -> Result<()> {
