@@ -71,8 +71,8 @@ pub use app::{App, AppBuilder, check, run};
 pub use bytes::Bytes;
 pub use config::Config;
 pub use consumer::{
-    Conflict, LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages, PushConsumer,
-    PushConsumerBuilder,
+    Conflict, ConsumeHook, ConsumeStats, ConsumeStatus, Consumed, Consuming, LitePullConsumer,
+    LitePullConsumerBuilder, LitePullError, Messages, PushConsumer, PushConsumerBuilder,
 };
 pub use error::{Error, Result};
 pub use listener::{

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::plan::{ByHand, Listeners, Plan};
 use super::{App, signals};
 use crate::config::{Config, LoadedConfig};
+use crate::consumer::{ConsumeHook, ConsumeHooks};
 use crate::error::{Error, Result};
 use crate::listener::{
     Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap, listeners,
@@ -26,6 +27,7 @@ pub struct AppBuilder {
     by_hand: Vec<ByHand>,
     without_linked: bool,
     send_hooks: Hooks,
+    consume_hooks: ConsumeHooks,
 }
 
 /// Where the configuration comes from.
@@ -70,6 +72,12 @@ impl AppBuilder {
     /// Runs `hook` with every send of the producers that the file declares, after those that were added before.
     pub fn send_hook(mut self, hook: impl SendHook) -> Self {
         self.send_hooks.add(hook);
+        self
+    }
+
+    /// Runs `hook` before and after every call of a listener, after those that were added before.
+    pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
+        self.consume_hooks.add(hook);
         self
     }
 
@@ -139,14 +147,16 @@ impl AppBuilder {
             Source::File(file) => Config::load(Some(&file))?,
             Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
         };
-        let Self { mut state, arounds, by_hand, without_linked, send_hooks, .. } = self;
+        let Self { mut state, arounds, by_hand, without_linked, send_hooks, consume_hooks, .. } = self;
         let plan = |loaded: &LoadedConfig, producers: &BTreeMap<String, Producer>| {
             if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
                 state.insert(producer.clone());
             }
             let annotated = if without_linked { Vec::new() } else { listeners().collect() };
             let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds };
-            Plan::make(loaded, listeners, needs_listeners)
+            let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
+            plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
+            Ok(plan)
         };
         super::start(&mut loaded, &send_hooks, plan).await
     }

@@ -22,7 +22,7 @@ use self::parts::{Member, Parts};
 use self::plan::{Plan, PlannedGroup};
 use crate::client::{MqClientManager, ServiceState};
 use crate::config::{Config, LoadedConfig};
-use crate::consumer::PushConsumer;
+use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::error::{Error, Result};
 use crate::producer::{Hooks, Producer};
 
@@ -108,6 +108,20 @@ impl App {
     pub fn resume(&self, group: &str) -> Result<()> {
         self.consumers_of(group)?.for_each(PushConsumer::resume);
         Ok(())
+    }
+
+    /// What a group has pulled and handled, by topic; of all clusters, where it is in several.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such group.
+    pub fn stats(&self, group: &str) -> Result<BTreeMap<String, ConsumeStats>> {
+        let mut topics: BTreeMap<String, ConsumeStats> = BTreeMap::new();
+        for (topic, stats) in self.consumers_of(group)?.flat_map(PushConsumer::stats) {
+            let sum = topics.entry(topic).or_default();
+            *sum = sum.plus(stats);
+        }
+        Ok(topics)
     }
 
     fn consumers_of<'a>(&'a self, group: &'a str) -> Result<impl Iterator<Item = &'a PushConsumer>> {

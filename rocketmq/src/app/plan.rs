@@ -11,7 +11,7 @@ use crate::config::{
     ClusterConfig, Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers, Problem,
     check_group, check_topic,
 };
-use crate::consumer::{PushConsumer, Subscription, conflicts};
+use crate::consumer::{ConsumeHooks, PushConsumer, Subscription, conflicts};
 use crate::error::Result;
 use crate::listener::{Around, Filter, Handler, ListenerDef, StateMap, listeners};
 use crate::producer::{Hooks, Producer};
@@ -30,6 +30,7 @@ pub(super) struct PlannedGroup {
     config: ConsumerConfig,
     orderly: bool,
     subscriptions: Vec<Subscription>,
+    pub(super) consume_hooks: ConsumeHooks,
 }
 
 /// A listener that was given to the builder.
@@ -134,7 +135,8 @@ fn make(
                     .detail(conflict.advice),
             );
         }
-        planned.push(PlannedGroup { cluster, name, config, orderly, subscriptions });
+        let consume_hooks = ConsumeHooks::default();
+        planned.push(PlannedGroup { cluster, name, config, orderly, subscriptions, consume_hooks });
     }
     Plan { groups: planned }
 }
@@ -349,7 +351,7 @@ impl PlannedGroup {
     }
 
     pub(super) fn into_consumer(self) -> Result<PushConsumer> {
-        let builder = PushConsumer::builder(self.name).config(self.config);
+        let builder = PushConsumer::builder(self.name).config(self.config).consume_hooks(self.consume_hooks);
         let builder = if self.orderly { builder.orderly() } else { builder };
         self.subscriptions
             .into_iter()

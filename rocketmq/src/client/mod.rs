@@ -8,6 +8,7 @@
 mod broker_version;
 mod calls;
 mod clients;
+mod commands;
 mod heartbeat;
 mod id;
 mod name_servers;
@@ -24,7 +25,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time;
 use tracing::debug;
 
@@ -32,6 +33,7 @@ pub use crate::manager::MqClientManager;
 pub(crate) use broker_version::BrokerVersion;
 pub(crate) use calls::{PullAnswer, PullStatus};
 pub(crate) use clients::Home;
+pub(crate) use commands::{Directly, Offsets, no_listeners};
 pub(crate) use route::{Access, TopicRoute};
 pub use routes::RouteError;
 pub(crate) use sends::{Port, SendAnswer};
@@ -44,8 +46,10 @@ use self::processor::Processor;
 use self::routes::RouteTable;
 use crate::config::{ClientConfig, ClusterConfig, SerializeType, TlsConfig};
 use crate::error::{Error, Result};
+use crate::message::MessageExt;
 use crate::protocol::HeaderForm;
 use crate::protocol::body::{ConsumerData, ProducerData};
+use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::remoting::{Limits, RemotingClient, RemotingSettings, RequestType, Signer, Tls, TlsSettings};
 use crate::tasks::Tasks;
 
@@ -64,6 +68,18 @@ pub(crate) trait GroupMember: Send + Sync {
 
     /// The members of the group, or the queues of a topic, may have changed.
     fn wake_rebalance(&self);
+
+    /// How far the group is in the queues of a topic that this member has.
+    fn offsets(&self, topic: &str) -> Offsets;
+
+    /// Goes on from these offsets in those of the queues that this member has.
+    fn reset_offsets(self: Arc<Self>, topic: &str, offsets: Offsets);
+
+    /// What this member is doing; `with_handlers` also what each of its handlers is.
+    fn running_info(&self, with_handlers: bool) -> ConsumerRunningInfo;
+
+    /// Has a listener handle a message now.
+    fn consume_directly(self: Arc<Self>, message: MessageExt) -> Directly;
 }
 
 /// One client of one cluster.
@@ -77,6 +93,8 @@ pub(crate) struct MqClient {
     members: Mutex<Members>,
     /// Asks the heartbeat task for a heartbeat now.
     heartbeat: Arc<Notify>,
+    /// One for each command of a broker that may be carried out at the same time.
+    commands: Arc<Semaphore>,
     tasks: Tasks,
 }
 
@@ -121,6 +139,7 @@ impl MqClient {
             versions: BrokerVersions::default(),
             members: Mutex::default(),
             heartbeat: Arc::default(),
+            commands: Arc::new(Semaphore::new(commands::MAX_COMMANDS)),
             config,
             tasks,
         });

@@ -47,6 +47,10 @@ impl Inbound for Processor {
                     Err(error) => warn!(%address, %error, "a notification could not be read"),
                 }
             }
+            RequestCode::RESET_CONSUMER_CLIENT_OFFSET
+            | RequestCode::GET_CONSUMER_STATUS_FROM_CLIENT
+            | RequestCode::GET_CONSUMER_RUNNING_INFO
+            | RequestCode::CONSUME_MESSAGE_DIRECTLY => client.obey(address, command, answer),
             code => {
                 debug!(%address, %code, "the broker asked for something that this client does not do");
                 answer.unsupported(&command);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PushConsumer, Subscription};
+use super::{ConsumeHook, ConsumeHooks, PushConsumer, Subscription};
 use crate::config::{ClusterConfig, ConsumerConfig, NameServers, check_group, check_topic};
 use crate::error::{Error, Result};
 use crate::listener::{Filter, Handler, IntoConsumeResult};
@@ -19,12 +19,20 @@ pub struct PushConsumerBuilder {
     orderly: bool,
     cluster: Option<ClusterConfig>,
     subscriptions: Vec<Subscription>,
+    hooks: ConsumeHooks,
 }
 
 impl PushConsumerBuilder {
     pub(super) fn new(group: String) -> Self {
         let config = ConsumerConfig::default();
-        Self { group, config, orderly: false, cluster: None, subscriptions: Vec::new() }
+        Self {
+            group,
+            config,
+            orderly: false,
+            cluster: None,
+            subscriptions: Vec::new(),
+            hooks: ConsumeHooks::default(),
+        }
     }
 
     /// Sets how the group pulls, hands over and retries; what the file has under `groups:`.
@@ -72,6 +80,17 @@ impl PushConsumerBuilder {
         self.subscription(Subscription { topic, filter, handler, place })
     }
 
+    /// Runs `hook` before and after every call of a listener, after those that were added before.
+    pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
+        self.hooks.add(hook);
+        self
+    }
+
+    pub(crate) fn consume_hooks(mut self, hooks: ConsumeHooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     pub(crate) fn subscription(mut self, subscription: Subscription) -> Self {
         self.subscriptions.push(subscription);
         self
@@ -94,6 +113,7 @@ impl PushConsumerBuilder {
             check_topic(topic).map_err(|error| fail(&error))?;
             filter.check().map_err(|error| fail(&error))?;
         }
-        Ok(PushConsumer::new(self.group, self.config, self.orderly, self.cluster, self.subscriptions))
+        let Self { group, config, orderly, cluster, subscriptions, hooks } = self;
+        Ok(PushConsumer::new(group, config, orderly, cluster, subscriptions, hooks))
     }
 }

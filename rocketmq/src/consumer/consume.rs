@@ -14,7 +14,9 @@ use tokio::time;
 use tracing::{debug, error, warn};
 
 use super::Shared;
+use super::hook::Call;
 use super::queue::OwnedQueue;
+use super::stats::Tally;
 use crate::config::{self, ConsumerConfig, RetryDelay};
 use crate::listener::{BadPayload, BoxFuture, ConsumeResult, DelayLevel, Delivery, Handler, Outcome, Shape};
 use crate::message::MessageExt;
@@ -23,7 +25,7 @@ use crate::tasks::{catch_panic, panic_message};
 /// What could neither be handled nor sent back is given to its listener again after this time.
 const RETRY_HERE: Duration = Duration::from_secs(5);
 /// A handler that computes for so long without awaiting keeps the other messages of its queue waiting.
-const LONG_POLL: Duration = Duration::from_millis(1);
+pub(super) const LONG_POLL: Duration = Duration::from_millis(1);
 /// Straight to the dead letter queue.
 pub(super) const DEAD_LETTER: i32 = -1;
 /// The delay of a message whose handler took too long: 10 seconds. Source: `cleanExpiredMsg`.
@@ -48,10 +50,22 @@ enum Verdict {
     Refuse { index: usize, level: Option<i32> },
 }
 
+impl Verdict {
+    /// What counts as handled with success, and as failed, of so many messages.
+    fn tally(self, messages: usize) -> Tally {
+        let (ok, failed) = match self {
+            Self::Done => (messages, 0),
+            Self::Back { from, .. } => (from, messages.saturating_sub(from)),
+            Self::Refuse { .. } => (0, 1),
+        };
+        Tally { ok: ok as u64, failed: failed as u64, ..Tally::default() }
+    }
+}
+
 /// How a delivery went on after the first look.
 pub(crate) enum Begun {
     /// It is all over. The permit is free for the next one.
-    Finished { permit: OwnedSemaphorePermit, was_long: bool },
+    Finished { permit: OwnedSemaphorePermit, messages: u64, took: Duration },
     /// A task of its own sees to the rest.
     Running,
 }
@@ -69,40 +83,66 @@ impl Attempt {
     /// are, and then no task is needed. Whatever takes longer gets a task of its own, so that no message waits for
     /// another one. `apart` starts that task before the first look: for handlers that compute for long.
     pub(crate) async fn begin(self, permit: OwnedSemaphorePermit, apart: bool) -> Begun {
+        let call = self.shared.hooks.before(&self.delivery);
+        let start = Instant::now();
         let mut future = match catch_unwind(AssertUnwindSafe(|| self.handler.call(self.delivery.clone()))) {
             Ok(future) => future,
-            Err(panic) => return self.settle_apart(Ending::Panicked(panic_message(panic.as_ref())), permit),
+            Err(panic) => {
+                return self.settle_apart(
+                    Ending::Panicked(panic_message(panic.as_ref())),
+                    call,
+                    start,
+                    permit,
+                );
+            }
         };
         if apart {
-            return self.run_apart(future, permit);
+            return self.run_apart(future, call, start, permit);
         }
-        let start = Instant::now();
         let first_look =
             poll_fn(|context| Poll::Ready(catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))));
         match first_look.await {
             Ok(Poll::Ready(Outcome::Done(ConsumeResult::Success))) => {
+                let took = start.elapsed();
+                self.shared.hooks.succeeded(call, &self.delivery, took);
                 self.finish_all();
-                Begun::Finished { permit, was_long: LONG_POLL < start.elapsed() }
+                Begun::Finished { permit, messages: self.delivery.messages().len() as u64, took }
             }
-            Ok(Poll::Ready(outcome)) => self.settle_apart(Ending::Outcome(outcome), permit),
-            Ok(Poll::Pending) => self.run_apart(future, permit),
-            Err(panic) => self.settle_apart(Ending::Panicked(panic_message(panic.as_ref())), permit),
+            Ok(Poll::Ready(outcome)) => self.settle_apart(Ending::Outcome(outcome), call, start, permit),
+            Ok(Poll::Pending) => self.run_apart(future, call, start, permit),
+            Err(panic) => {
+                self.settle_apart(Ending::Panicked(panic_message(panic.as_ref())), call, start, permit)
+            }
         }
     }
 
-    fn run_apart(self, future: BoxFuture<Outcome>, permit: OwnedSemaphorePermit) -> Begun {
+    fn run_apart(
+        self,
+        future: BoxFuture<Outcome>,
+        call: Call,
+        start: Instant,
+        permit: OwnedSemaphorePermit,
+    ) -> Begun {
         let handlers = self.shared.handlers.clone();
         handlers.spawn("handler", async move {
             let ending = watch(future, self.shared.config.consume_timeout).await;
+            self.ended(call, &ending, start.elapsed());
             self.settle(ending, permit).await;
         });
         Begun::Running
     }
 
-    fn settle_apart(self, ending: Ending, permit: OwnedSemaphorePermit) -> Begun {
+    fn settle_apart(self, ending: Ending, call: Call, start: Instant, permit: OwnedSemaphorePermit) -> Begun {
+        self.ended(call, &ending, start.elapsed());
         let handlers = self.shared.handlers.clone();
         handlers.spawn("settle", self.settle(ending, permit));
         Begun::Running
+    }
+
+    /// Tells hooks and statistics of the end of a call.
+    fn ended(&self, call: Call, ending: &Ending, took: Duration) {
+        self.shared.hooks.after(call, &self.delivery, ending, took);
+        self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
     }
 
     fn finish_all(&self) {
@@ -125,6 +165,7 @@ impl Attempt {
             }
             let mut rest: Vec<MessageExt> = Vec::new();
             let mut again_at_once = false;
+            self.queue.counts.count_calls(verdict.tally(messages.len()));
             match verdict {
                 Verdict::Done => return self.finish_all(),
                 Verdict::Back { from, level } => {
@@ -178,8 +219,10 @@ impl Attempt {
             }
             let delivery = self.delivery.clone();
             let handler = self.handler.clone();
+            let (call, start) = (self.shared.hooks.before(&delivery), Instant::now());
             ending =
                 watch(async move { handler.call(delivery).await }, self.shared.config.consume_timeout).await;
+            self.ended(call, &ending, start.elapsed());
         }
     }
 

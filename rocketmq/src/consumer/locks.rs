@@ -77,6 +77,11 @@ impl QueueLock {
         self.renewed().is_some_and(|renewed| now.saturating_duration_since(renewed) <= LOCK_LIFE)
     }
 
+    /// When the last request was made that the broker granted, if the lock is ours.
+    pub(super) fn renewed_at(&self) -> Option<Instant> {
+        *self.renewed()
+    }
+
     /// Whether the lock was ours, though perhaps too long ago to rely on it.
     fn was_ours(&self) -> bool {
         self.renewed().is_some()

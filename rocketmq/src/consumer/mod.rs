@@ -9,6 +9,8 @@
 mod allocate;
 mod builder;
 mod consume;
+mod directly;
+mod hook;
 mod lite_pull;
 mod locks;
 mod orderly;
@@ -16,22 +18,28 @@ mod process_queue;
 mod puller;
 mod queue;
 mod rebalance;
+mod reset;
+mod running_info;
 mod send_back;
 mod share;
 mod start_offset;
+mod stats;
 mod subscription;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use builder::PushConsumerBuilder;
+pub(crate) use hook::Hooks as ConsumeHooks;
+pub use hook::{ConsumeHook, ConsumeStatus, Consumed, Consuming};
 pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages};
+pub use stats::ConsumeStats;
 pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
 
@@ -40,12 +48,13 @@ use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
 use self::rebalance::{Rebalancer, flow_limits};
 use self::subscription::Subscriptions;
-use crate::client::{GroupMember, Home, MqClient, ServiceState, StateCell, namespace};
+use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState, StateCell, namespace};
 use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
 use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel};
+use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::tasks::Tasks;
 
 /// How long pullers and scheduled tasks get to end; none of them waits for anything at that point.
@@ -66,6 +75,7 @@ struct Inner {
     orderly: bool,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
+    hooks: ConsumeHooks,
     state: StateCell,
     wishes: Mutex<Wishes>,
     /// Where clients come from, once the consumer is registered.
@@ -105,6 +115,9 @@ pub(crate) struct Shared {
     handlers: Tasks,
     /// Told to handlers when the consumer stops.
     shutdown: CancellationToken,
+    hooks: ConsumeHooks,
+    stats: stats::Topics,
+    started_at: SystemTime,
     max_body_bytes: usize,
 }
 
@@ -120,6 +133,7 @@ impl PushConsumer {
         orderly: bool,
         cluster: Option<ClusterConfig>,
         subscriptions: Vec<Subscription>,
+        hooks: ConsumeHooks,
     ) -> Self {
         let wishes = Mutex::new(Wishes { subscriptions, ..Wishes::default() });
         let inner = Inner {
@@ -127,6 +141,7 @@ impl PushConsumer {
             config,
             orderly,
             cluster,
+            hooks,
             state: StateCell::default(),
             wishes,
             home: OnceLock::new(),
@@ -271,6 +286,9 @@ impl PushConsumer {
             pulling,
             handlers: Tasks::default(),
             shutdown: CancellationToken::new(),
+            hooks: self.inner.hooks.clone(),
+            stats: stats::Topics::default(),
+            started_at: SystemTime::now(),
             max_body_bytes: client.config().max_frame.as_usize(),
             group,
             config,
@@ -296,6 +314,16 @@ impl PushConsumer {
             }
             shared.wake_rebalance();
         }
+    }
+
+    /// What the consumer has pulled and handled, by topic; nothing before it was started.
+    ///
+    /// Operators see the same by `mqadmin consumerStatus`.
+    pub fn stats(&self) -> BTreeMap<String, ConsumeStats> {
+        let Some(shared) = self.inner.running.get() else { return BTreeMap::new() };
+        let namespace = Some(shared.subscriptions.namespace());
+        let shown = |topic: Arc<str>| namespace::strip(namespace, &topic).to_owned();
+        shared.stats.stats(Instant::now()).into_iter().map(|(topic, stats)| (shown(topic), stats)).collect()
     }
 
     /// Whether the consumer has its routes and knows its share of the queues.
@@ -380,6 +408,9 @@ impl Shared {
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
         let every = self.client.config().offset_interval;
         self.spawn_periodic("offsets", every, |shared| async move { shared.persist_all().await });
+        self.spawn_periodic("statistics", stats::SAMPLE_INTERVAL, |shared| async move {
+            shared.stats.sample(Instant::now());
+        });
         if self.order.is_some() {
             self.keep_locks();
             return Ok(());
@@ -479,5 +510,21 @@ impl GroupMember for Shared {
         self.wake.notify_one();
         // What woke it may be a broker that was restarted, and brokers keep locks in memory only.
         self.order.iter().for_each(Order::renew_soon);
+    }
+
+    fn offsets(&self, topic: &str) -> Offsets {
+        self.offsets_of(topic)
+    }
+
+    fn reset_offsets(self: Arc<Self>, topic: &str, offsets: Offsets) {
+        self.reset(topic, offsets);
+    }
+
+    fn running_info(&self, with_handlers: bool) -> ConsumerRunningInfo {
+        self.describe(with_handlers)
+    }
+
+    fn consume_directly(self: Arc<Self>, message: MessageExt) -> Directly {
+        self.directly(message)
     }
 }

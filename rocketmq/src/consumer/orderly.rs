@@ -17,6 +17,7 @@ use super::Shared;
 use super::consume::{DEAD_LETTER, Ending, watch};
 use super::process_queue::Taken;
 use super::queue::OwnedQueue;
+use super::stats::Tally;
 use crate::config::{BadPayload, ConsumerConfig};
 use crate::listener::{ConsumeResult, DelayLevel, Delivery, Outcome};
 use crate::message::MessageExt;
@@ -136,8 +137,12 @@ impl Worker {
             }
             let Some((listener, delivery)) = self.take() else { break };
             let handler = self.shared.subscriptions.handler(listener);
+            let (noted, begun) = (self.shared.hooks.before(&delivery), std::time::Instant::now());
             let call = async { handler.call(delivery.clone()).await };
             let ending = watch(call, self.shared.config.consume_timeout).await;
+            let took = begun.elapsed();
+            self.shared.hooks.after(noted, &delivery, &ending, took);
+            self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
             if let Some(rest) = self.settle(listener, &delivery, &ending).await {
                 return rest;
             }
@@ -175,6 +180,7 @@ impl Worker {
         let messages = delivery.messages();
         if let Ending::Outcome(Outcome::Done(ConsumeResult::Success)) = ending {
             messages.iter().for_each(|message| self.finish(message));
+            self.queue.counts.count_calls(Tally { ok: messages.len() as u64, ..Tally::default() });
             return None;
         }
         let times: Vec<_> = messages.iter().map(MessageExt::reconsume_times).collect();
@@ -182,6 +188,7 @@ impl Worker {
             plan(ending, &times, delivery.delay_hint(), &self.shared.config);
         let handler = self.shared.subscriptions.handler(listener);
         self.shared.report(&self.queue, handler, delivery, ending, describe(&fates, pause));
+        self.queue.counts.count_calls(tally(&fates));
         let mut rest = Vec::new();
         for (message, fate) in messages.iter().zip(fates) {
             if self.queue.is_dropped() {
@@ -289,6 +296,16 @@ fn after_failure(times: u32, config: &ConsumerConfig) -> Fate {
 /// How long the queue pauses after a failure: as the listener asks, or as the group is configured.
 fn suspend(config: &ConsumerConfig, level: Option<DelayLevel>) -> Duration {
     level.map_or(config.suspend, DelayLevel::default_delay).clamp(MIN_SUSPEND, MAX_SUSPEND)
+}
+
+/// What counts as handled with success, and as failed.
+fn tally(fates: &[Fate]) -> Tally {
+    let count = |counts: fn(&Fate) -> bool| fates.iter().filter(|fate| counts(fate)).count() as u64;
+    Tally {
+        ok: count(|fate| matches!(fate, Fate::Done)),
+        failed: count(|fate| matches!(fate, Fate::Again | Fate::Dead)),
+        ..Tally::default()
+    }
 }
 
 /// What becomes of a batch, for people.

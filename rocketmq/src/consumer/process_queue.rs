@@ -20,6 +20,10 @@ pub(crate) struct ProcessQueue {
     bytes: usize,
     /// Where the next pull begins: the offset once everything is done. −1 before that is known.
     next_begin: i64,
+    /// Whether the offset was set and moves no more: [`freeze`](Self::freeze).
+    is_frozen: bool,
+    /// When messages were taken for a listener, the last time.
+    taken_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -36,6 +40,7 @@ enum Progress {
     },
     Started {
         message: MessageExt,
+        listener: usize,
         since: Instant,
     },
     /// A record that is no message; it is not done before the broker has taken it back.
@@ -50,6 +55,24 @@ pub(crate) struct FlowLimits {
     pub(crate) bytes: usize,
     /// Between the first and the last offset that is held.
     pub(crate) span: i64,
+}
+
+/// What is held, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// The first and the last offset; `None` where nothing is held.
+    pub(crate) span: Option<(i64, i64)>,
+    pub(crate) taken_at: Option<Instant>,
+}
+
+/// A message that a listener has had since then.
+#[derive(Debug)]
+pub(crate) struct AtWork {
+    pub(crate) message: MessageExt,
+    pub(crate) listener: usize,
+    pub(crate) since: Instant,
 }
 
 /// What a listener is given at once.
@@ -78,7 +101,7 @@ impl ProcessQueue {
     }
 
     fn push(&mut self, offset: i64, progress: Progress) -> bool {
-        let is_new = self.slots.back().is_none_or(|last| last.offset < offset);
+        let is_new = self.slots.back().is_none_or(|last| last.offset < offset) && !self.is_frozen;
         if is_new {
             self.slots.push_back(Slot { offset, progress });
             self.held += 1;
@@ -88,7 +111,16 @@ impl ProcessQueue {
 
     /// Notes where the next pull begins. Offsets before it that are not here were not wanted.
     pub(crate) fn pulled_to(&mut self, next_begin: i64) {
-        self.next_begin = self.next_begin.max(next_begin);
+        if !self.is_frozen {
+            self.next_begin = self.next_begin.max(next_begin);
+        }
+    }
+
+    /// Sets the offset, be it back or ahead, throws away what is held, and takes in nothing any more: whatever handlers
+    /// or pulls that are still at work bring now, the offset stays.
+    pub(crate) fn freeze(&mut self, offset: i64) {
+        let taken_at = self.taken_at;
+        *self = Self { next_begin: offset, is_frozen: true, taken_at, ..Self::new() };
     }
 
     /// Whether a message waits for its listener.
@@ -129,7 +161,8 @@ impl ProcessQueue {
                 .get_or_insert_with(|| Taken { listener, messages: Vec::with_capacity(1) })
                 .messages
                 .push(message.clone());
-            slot.progress = Progress::Started { message, since: now };
+            slot.progress = Progress::Started { message, listener, since: now };
+            self.taken_at = Some(now);
             if taken.as_ref().is_some_and(|taken| taken.messages.len() == most) {
                 break;
             }
@@ -225,7 +258,7 @@ impl ProcessQueue {
     /// The messages that a listener has had for longer than `timeout`.
     pub(crate) fn expired(&self, now: Instant, timeout: Duration) -> Vec<MessageExt> {
         let started = self.slots.iter().filter_map(|slot| match &slot.progress {
-            Progress::Started { message, since } => Some((message, *since)),
+            Progress::Started { message, since, .. } => Some((message, *since)),
             _ => None,
         });
         let expired = started.filter(|(_, since)| timeout < now.saturating_duration_since(*since));
@@ -235,6 +268,23 @@ impl ProcessQueue {
     /// How many messages are not done.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    /// What is held, in numbers.
+    pub(crate) fn summary(&self) -> Held {
+        let span = self.slots.front().zip(self.slots.back()).map(|(first, last)| (first.offset, last.offset));
+        Held { messages: self.held, bytes: self.bytes, span, taken_at: self.taken_at }
+    }
+
+    /// What listeners have at the moment.
+    pub(crate) fn at_work(&self) -> Vec<AtWork> {
+        let started = self.slots.iter().filter_map(|slot| match &slot.progress {
+            Progress::Started { message, listener, since } => {
+                Some(AtWork { message: message.clone(), listener: *listener, since: *since })
+            }
+            _ => None,
+        });
+        started.collect()
     }
 }
 
@@ -277,6 +327,32 @@ pub(super) mod tests {
 
     fn offsets(taken: Option<Taken>) -> Vec<i64> {
         taken.map(|taken| taken.messages.iter().map(MessageExt::queue_offset).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_frozen_offset_stays_whatever_comes_late() {
+        for target in [2, 100] {
+            let mut queue = queue(5..9);
+            queue.take(Instant::now(), |_| 1).unwrap();
+            queue.freeze(target);
+            assert!(!queue.finish(5), "handled too late");
+            queue.put(message(9), 0);
+            queue.put_unreadable(10);
+            queue.pulled_to(200);
+            assert_eq!((queue.offset(), queue.held(), queue.has_waiting()), (Some(target), 0, false));
+        }
+    }
+
+    #[test]
+    fn what_is_held_and_at_work_is_known() {
+        let mut queue = queue(5..9);
+        assert_eq!(queue.summary(), Held { messages: 4, bytes: 40, span: Some((5, 8)), taken_at: None });
+        let now = Instant::now();
+        queue.take(now, |_| 1).unwrap();
+        let at_work: Vec<_> =
+            queue.at_work().iter().map(|one| (one.message.queue_offset(), one.since)).collect();
+        assert_eq!((at_work, queue.summary().taken_at), (vec![(5, now)], Some(now)));
+        assert_eq!(ProcessQueue::new().summary(), Held::default());
     }
 
     #[test]

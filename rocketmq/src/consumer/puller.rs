@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use super::Shared;
-use super::consume::{Attempt, Begun};
+use super::consume::{Attempt, Begun, LONG_POLL};
 use super::queue::OwnedQueue;
 use super::start_offset::start_offset;
+use super::stats::Tally;
 use crate::client::{Access, PullAnswer, PullStatus};
 use crate::listener::{BoxFuture, Delivery};
 use crate::message::stored;
@@ -41,7 +42,8 @@ const APART_FOR: Duration = Duration::from_secs(1);
 /// So many in a row have to; a single one may only have lost the processor for a while.
 const LONG_ONES: u32 = 3;
 
-type Pulling = BoxFuture<Result<PullAnswer, RequestError>>;
+/// A pull on its way: its answer, and how long that took.
+type Pulling = BoxFuture<(Result<PullAnswer, RequestError>, Duration)>;
 
 /// The task of one owned queue.
 pub(crate) struct Puller {
@@ -100,9 +102,9 @@ impl Puller {
             tokio::select! {
                 biased;
                 () = &mut stopped => return,
-                answer = poll_option(&mut self.pulling) => {
+                (answer, took) = poll_option(&mut self.pulling) => {
                     self.pulling = None;
-                    if !self.receive(answer).await {
+                    if !self.receive(answer, took).await {
                         return;
                     }
                 }
@@ -159,7 +161,7 @@ impl Puller {
     fn pull(&self) -> Pulling {
         let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
         let (offset, broker_id) = (self.next_offset, self.broker_id);
-        Box::pin(async move {
+        let pull = async move {
             let MessageQueueRef { topic, broker_name, queue_id } = MessageQueueRef::of(&queue);
             let access = Access::Read { broker_id };
             let address = shared.client.find_broker(PullMessage::CODE, topic, broker_name, access).await?;
@@ -185,11 +187,15 @@ impl Puller {
                 broker_name: Some(Arc::clone(broker_name)),
             };
             shared.client.pull(&address, &request).await
+        };
+        Box::pin(async move {
+            let begun = Instant::now();
+            (pull.await, begun.elapsed())
         })
     }
 
     /// Takes what a pull brought; whether the task goes on.
-    async fn receive(&mut self, answer: Result<PullAnswer, RequestError>) -> bool {
+    async fn receive(&mut self, answer: Result<PullAnswer, RequestError>, took: Duration) -> bool {
         self.queue.touch();
         let answer = match answer {
             Ok(answer) => answer,
@@ -205,7 +211,7 @@ impl Puller {
         let next = answer.header.next_begin_offset;
         match answer.status {
             PullStatus::Found => {
-                let is_whole = self.keep(answer);
+                let is_whole = self.keep(answer, took);
                 self.queue.wake_worker();
                 if !is_whole {
                     return true;
@@ -226,13 +232,14 @@ impl Puller {
     }
 
     /// Puts messages where listeners get them; `false` where the answer was not even a list of records.
-    fn keep(&mut self, answer: PullAnswer) -> bool {
+    fn keep(&mut self, answer: PullAnswer, took: Duration) -> bool {
         let subscriptions = &self.shared.subscriptions;
         let broker_name = &self.queue.queue.broker_name;
         let wanted = subscriptions.wanted(&self.queue.queue.topic);
         let is_retry = self.queue.queue.topic == *subscriptions.retry_topic();
         let mut unreadable = Vec::new();
         let mut unwanted = Vec::new();
+        let mut kept = 0;
         self.queue.with(|messages| {
             for record in stored::decode_all(answer.body, self.shared.max_body_bytes) {
                 match record {
@@ -246,7 +253,10 @@ impl Puller {
                         };
                         message.strip_namespace(subscriptions.namespace());
                         match listener {
-                            Some(listener) => messages.put(message, listener),
+                            Some(listener) => {
+                                messages.put(message, listener);
+                                kept += 1;
+                            }
                             None if is_retry => {
                                 messages.put_unreadable(message.queue_offset());
                                 unwanted.push(message);
@@ -264,6 +274,7 @@ impl Puller {
                 }
             }
         });
+        self.queue.counts.count_pull(kept, took);
         for message in unwanted {
             warn!(
                 group = %self.shared.group, topic = message.topic(), tag = message.tag(), message_id = %message.message_id(),
@@ -320,12 +331,8 @@ impl Puller {
     async fn start_over(&mut self, offset: i64) {
         let (group, queue) = (&self.shared.group, &self.queue.queue);
         warn!(%group, %queue, from = self.next_offset, to = offset, "the offset is not in the queue, it is corrected");
-        // First dropped, so that no handler of old messages moves the offset any more.
-        self.queue.drop_queue();
-        if let Err(error) = self.shared.client.update_offset(group, queue, offset).await {
-            warn!(%group, %queue, %error, "the corrected offset could not be stored");
-        }
-        self.shared.give_up(&self.queue);
+        // Where somebody else ends this task, he sees to the offset as well.
+        let _ = self.stopping.run_until_cancelled(self.shared.go_on_from(&self.queue, offset)).await;
     }
 
     fn pause(&mut self, delay: Duration) {
@@ -338,6 +345,12 @@ impl Puller {
 
     /// Hands over messages for as long as there are some and handlers are free, or for one burst.
     async fn deliver(&mut self, permit: tokio::sync::OwnedSemaphorePermit) {
+        let mut tally = Tally::default();
+        self.deliver_burst(permit, &mut tally).await;
+        self.queue.counts.count_calls(tally);
+    }
+
+    async fn deliver_burst(&mut self, permit: tokio::sync::OwnedSemaphorePermit, tally: &mut Tally) {
         // The next pull was just handed to the connection's task, which runs on this thread once we wait and which no
         // other thread may take (tokio's LIFO slot). A handler that blocks must not hold up the whole connection.
         task::yield_now().await;
@@ -347,8 +360,11 @@ impl Puller {
             let Some(attempt) = self.next_attempt(now) else { return };
             let apart = self.apart_until.is_some_and(|until| Instant::now() < until);
             permit = match attempt.begin(permit, apart).await {
-                Begun::Finished { permit, was_long } => {
-                    self.long_ones = if was_long { self.long_ones + 1 } else { 0 };
+                Begun::Finished { permit, messages, took } => {
+                    tally.calls += 1;
+                    tally.took += took;
+                    tally.ok += messages;
+                    self.long_ones = if LONG_POLL < took { self.long_ones + 1 } else { 0 };
                     if self.long_ones == LONG_ONES {
                         self.apart_until = Some(Instant::now() + APART_FOR);
                         self.long_ones = 0;

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time;
 use tracing::debug;
 
 use super::locks::QueueOrder;
 use super::process_queue::{FlowLimits, ProcessQueue};
+use super::stats::TopicCounts;
 use crate::client::MqClient;
 use crate::listener::Origin;
 use crate::message::MessageQueue;
@@ -22,6 +23,9 @@ pub(crate) struct OwnedQueue {
     pub(crate) origin: Arc<Origin>,
     /// Only where the group consumes in order.
     pub(crate) order: Option<QueueOrder>,
+    /// What is counted of its topic.
+    pub(crate) counts: Arc<TopicCounts>,
+    pub(crate) taken_over_at: Instant,
     messages: Mutex<ProcessQueue>,
     /// Told when something was done while the queue was full.
     pub(crate) room: Notify,
@@ -30,21 +34,33 @@ pub(crate) struct OwnedQueue {
     is_dropped: AtomicBool,
     /// The offset that the broker has stored, as far as is known; −1 before.
     stored: AtomicI64,
+    /// Held while the broker is told an offset: it works on the requests of a connection in any order, and an older offset
+    /// must not come after a newer one.
+    storing: AsyncMutex<()>,
     pulled_at: Mutex<Instant>,
 }
 
 impl OwnedQueue {
-    pub(crate) fn new(queue: Arc<MessageQueue>, origin: Arc<Origin>, order: Option<QueueOrder>) -> Self {
+    pub(crate) fn new(
+        queue: Arc<MessageQueue>,
+        origin: Arc<Origin>,
+        order: Option<QueueOrder>,
+        counts: Arc<TopicCounts>,
+    ) -> Self {
+        let now = Instant::now();
         Self {
             queue,
             origin,
             order,
+            counts,
+            taken_over_at: now,
             messages: Mutex::new(ProcessQueue::new()),
             room: Notify::new(),
             is_blocked: AtomicBool::new(false),
             is_dropped: AtomicBool::new(false),
             stored: AtomicI64::new(-1),
-            pulled_at: Mutex::new(Instant::now()),
+            storing: AsyncMutex::default(),
+            pulled_at: Mutex::new(now),
         }
     }
 
@@ -97,6 +113,12 @@ impl OwnedQueue {
         self.is_dropped.store(true, Ordering::Release);
     }
 
+    /// The group goes on from `offset`: what is held, handled or on its way counts no more.
+    pub(crate) fn restart_at(&self, offset: i64) {
+        self.drop_queue();
+        self.with(|messages| messages.freeze(offset));
+    }
+
     pub(crate) fn is_dropped(&self) -> bool {
         self.is_dropped.load(Ordering::Acquire)
     }
@@ -123,8 +145,30 @@ impl OwnedQueue {
     /// Stores the group's offset at the broker, if it has moved since, and if the queue is surely ours: another member
     /// may be further by now.
     pub(crate) async fn persist(&self, client: &MqClient, group: &Arc<str>) -> Result<(), RequestError> {
+        let _turn = self.storing.lock().await;
+        // Not before it is our turn: another offset may have been set until now.
         let offset = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed));
         let Some(offset) = offset.filter(|_| self.is_ours()) else { return Ok(()) };
+        self.tell_offset(client, group, offset).await
+    }
+
+    /// Stores this offset, which the queue has been set to.
+    pub(crate) async fn store(
+        &self,
+        client: &MqClient,
+        group: &Arc<str>,
+        offset: i64,
+    ) -> Result<(), RequestError> {
+        let _turn = self.storing.lock().await;
+        self.tell_offset(client, group, offset).await
+    }
+
+    async fn tell_offset(
+        &self,
+        client: &MqClient,
+        group: &Arc<str>,
+        offset: i64,
+    ) -> Result<(), RequestError> {
         client.update_offset(group, &self.queue, offset).await?;
         debug!(%group, queue = %self.queue, offset, "offset stored");
         self.note_stored(offset);

@@ -169,7 +169,8 @@ impl Shared {
         let queue = Arc::new(queue.clone());
         let origin =
             Arc::new(Origin::new(Arc::clone(&self.group), self.shown(&queue), self.shutdown.clone()));
-        Arc::new(OwnedQueue::new(queue, origin, self.order.as_ref().map(|_| QueueOrder::new())))
+        let counts = self.stats.of(&queue.topic, std::time::Instant::now());
+        Arc::new(OwnedQueue::new(queue, origin, self.order.as_ref().map(|_| QueueOrder::new()), counts))
     }
 
     /// Starts to pull a queue. `others` may have had it just now.
@@ -237,7 +238,7 @@ impl Shared {
     }
 
     /// The queue as listeners see it: without the namespace.
-    fn shown(&self, queue: &Arc<MessageQueue>) -> Arc<MessageQueue> {
+    pub(super) fn shown(&self, queue: &Arc<MessageQueue>) -> Arc<MessageQueue> {
         let shown = namespace::strip(Some(self.subscriptions.namespace()), &queue.topic);
         if shown == queue.topic.as_ref() {
             return Arc::clone(queue);

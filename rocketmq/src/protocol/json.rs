@@ -3,16 +3,13 @@
 //! fastjson writes maps with numbers (`{0:"a:1"}`) and whole objects (`{{"queueId":0}:7}`) as keys. Both become text
 //! here: `{"0":"a:1"}` and `{"{\"queueId\":0}":7}`, which any JSON reader takes. Source: `protocol.md` section 3.2.
 
-#[cfg(test)]
 use std::collections::BTreeMap;
-#[cfg(test)]
 use std::fmt::Write;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::HeaderError;
-#[cfg(test)]
 use crate::message::MessageQueue;
 
 /// Deeper than any body of RocketMQ; deeper input is refused, so that it cannot exhaust the stack.
@@ -38,7 +35,6 @@ pub(crate) fn write<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Writes a map whose keys are message queues the one way that Java and Go peers read it: with raw objects as keys.
-#[cfg(test)]
 pub(crate) fn write_queue_map<V: Serialize>(map: &BTreeMap<MessageQueue, V>) -> String {
     let mut out = String::from("{");
     for (at, (queue, value)) in map.iter().enumerate() {

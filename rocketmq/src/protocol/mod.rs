@@ -5,6 +5,7 @@
 //! quite JSON. The embedded broker reads the same types that the client writes.
 
 pub(crate) mod body;
+pub(crate) mod broker_calls;
 mod code;
 mod command;
 mod ext_fields;

@@ -12,6 +12,7 @@ mod puller;
 mod queue;
 mod rebalance;
 mod running;
+mod running_info;
 mod selection;
 mod watch_queues;
 

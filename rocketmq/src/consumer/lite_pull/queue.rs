@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::process_queue::{FlowLimits, ProcessQueue};
+use crate::consumer::process_queue::{FlowLimits, Held, ProcessQueue};
 use crate::message::{MessageExt, MessageQueue};
 
 /// A queue that this consumer has, until it is another member's or is assigned no more.
@@ -171,6 +171,20 @@ impl AssignedQueue {
     /// How many messages are held.
     pub(super) fn held(&self) -> usize {
         self.lock().messages.held()
+    }
+
+    /// How far the queue is consumed.
+    pub(super) fn offset(&self) -> Option<i64> {
+        self.lock().messages.offset()
+    }
+
+    /// What is held, in numbers.
+    pub(super) fn summary(&self) -> Held {
+        self.lock().messages.summary()
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        self.lock().is_dropped
     }
 
     /// What is to be stored for the group: how far the queue is consumed, if the broker does not know that yet.

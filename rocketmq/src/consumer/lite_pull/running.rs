@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tokio::time;
@@ -15,7 +15,7 @@ use super::queue::{AssignedQueue, Delivery};
 use super::rebalance::Rebalancer;
 use super::selection::{Selection, Wanted, Way};
 use super::watch_queues::QueueWatch;
-use crate::client::{GroupMember, MqClient, namespace};
+use crate::client::{Directly, GroupMember, MqClient, Offsets, namespace, no_listeners};
 use crate::config::LitePullConfig;
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::start_offset::first_offset;
@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::listener::Filter;
 use crate::message::{MessageExt, MessageQueue};
 use crate::protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel};
+use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::remoting::RequestError;
 use crate::tasks::Tasks;
 
@@ -49,6 +50,7 @@ pub(super) struct Running {
     pub(super) pulling: Tasks,
     /// Offsets on their way: waited for.
     pub(super) storing: Tasks,
+    pub(super) started_at: SystemTime,
     pub(super) max_body_bytes: usize,
 }
 
@@ -72,6 +74,7 @@ impl Running {
             balanced: watch::Sender::new(false),
             pulling: client.tasks().child(),
             storing: Tasks::default(),
+            started_at: SystemTime::now(),
             max_body_bytes: client.config().max_frame.as_usize(),
             client,
         })
@@ -319,5 +322,23 @@ impl GroupMember for Running {
 
     fn wake_rebalance(&self) {
         self.wake.notify_one();
+    }
+
+    fn offsets(&self, topic: &str) -> Offsets {
+        let queues = self.queues().into_iter().filter(|queue| *queue.queue.topic == *topic);
+        queues.filter_map(|queue| Some((queue.queue.clone(), queue.offset()?))).collect()
+    }
+
+    /// As with Java, it is up to the program where it goes on: [`seek`](crate::LitePullConsumer::seek).
+    fn reset_offsets(self: Arc<Self>, topic: &str, _: Offsets) {
+        warn!(group = %self.group, topic, "a broker asks to go on from other offsets; a lite pull consumer does that by `seek`");
+    }
+
+    fn running_info(&self, _: bool) -> ConsumerRunningInfo {
+        self.describe()
+    }
+
+    fn consume_directly(self: Arc<Self>, message: MessageExt) -> Directly {
+        no_listeners(&message)
     }
 }
