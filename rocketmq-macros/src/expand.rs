@@ -69,7 +69,16 @@ fn arguments(function: &Function) -> TokenStream {
     let all = function.arguments.iter().map(|ty| {
         quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::ARGUMENT }
     });
-    quote_spanned! { function.name.span() => ::rocketmq::__private::Arguments::new(&[#(#all),*]) }
+    let arguments =
+        quote_spanned! { function.name.span() => ::rocketmq::__private::Arguments::new(&[#(#all),*]) };
+    match &function.output {
+        ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => {
+            let replies =
+                quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::IntoConsumeResult>::REPLIES };
+            quote_spanned! { ty.span() => #arguments.with_result(#replies) }
+        }
+        _ => arguments,
+    }
 }
 
 /// A direct call for each argument and for the result, so that an error stands under the type that caused it.

@@ -7,7 +7,7 @@ use crate::client::{RouteError, StateError};
 use crate::config::{ConfigErrors, Problem};
 use crate::consumer::{Conflict, LitePullError};
 use crate::message::MessageError;
-use crate::producer::SendError;
+use crate::producer::{RequestReplyError, SendError};
 use crate::remoting::RequestError;
 
 /// What the library's functions return.
@@ -59,6 +59,8 @@ pub enum Error {
     Request(RequestError),
     /// A message was not sent.
     Send(SendError),
+    /// There is no reply to a request.
+    RequestReply(RequestReplyError),
     /// Anything else, such as what a handler ran into.
     Other(Box<dyn StdError + Send + Sync>),
 }
@@ -106,6 +108,7 @@ impl fmt::Display for Error {
             Self::Route(error) => error.fmt(f),
             Self::Request(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
+            Self::RequestReply(error) => error.fmt(f),
             Self::Other(error) => error.fmt(f),
         }
     }
@@ -129,6 +132,7 @@ impl StdError for Error {
             Self::Route(error) => error.source(),
             Self::Request(error) => error.source(),
             Self::Send(error) => error.source(),
+            Self::RequestReply(error) => error.source(),
             Self::Other(error) => error.source(),
             _ => None,
         }
@@ -153,6 +157,7 @@ from! {
     Route: RouteError,
     Request: RequestError,
     Send: SendError,
+    RequestReply: RequestReplyError,
     Other: std::io::Error,
     Other: std::str::Utf8Error,
     Other: std::string::FromUtf8Error,

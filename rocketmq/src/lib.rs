@@ -24,8 +24,8 @@
 //!
 //! A listener takes what it needs, in any order: the message ([`MessageExt`], by value or by reference), its decoded body
 //! ([`Json`], [`String`], [`Bytes`]), a batch (`Vec` of these), [`State`], [`ConsumeContext`], the [`Producer`], or any type
-//! of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], or a `Result` of these with any error; see
-//! [`IntoConsumeResult`]. A message is acknowledged when its handler has finished, never before.
+//! of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], a [`Reply`] to who asked, or a `Result` of these
+//! with any error; see [`IntoConsumeResult`]. A message is acknowledged when its handler has finished, never before.
 //!
 //! # The route of a message
 //!
@@ -78,12 +78,12 @@ pub use error::{Error, Result};
 pub use listener::{
     BadPayload, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult,
     DelayLevel, DelayLevelError, Delivery, ExpressionType, Filter, FilterError, FromMessage,
-    IntoConsumeResult, Json, Next, Outcome, Shape, State, StateKey,
+    IntoConsumeResult, IntoReply, Json, Next, Outcome, Reply, Shape, State, StateKey,
 };
 pub use message::{Message, MessageExt, MessageQueue};
 pub use producer::{
-    BrokerFeature, Producer, ProducerBuilder, SendError, SendHook, SendResult, SendStatus, Sending,
-    TopicStats,
+    BrokerFeature, Producer, ProducerBuilder, RequestReplyError, SendError, SendHook, SendResult, SendStatus,
+    Sending, TopicStats,
 };
 pub use protocol::{RequestCode, ResponseCode};
 pub use remoting::RequestError;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use rocketmq::config::{BadPayload, Config};
 use rocketmq::{
-    App, ConsumeContext, ConsumeResult, Delivery, Json, Message, MessageExt, Next, Producer, State,
+    App, ConsumeContext, ConsumeResult, Delivery, Json, Message, MessageExt, Next, Producer, Reply, State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -81,10 +82,15 @@ async fn takes_what_was_passed_on(body: String, State(books): State<Books>) -> R
     Ok(())
 }
 
+#[rocketmq::listener(group = "${declared.name}-questions", topic = "${declared.name}-questions")]
+async fn answers(Json(order): Json<Order>) -> Result<Reply<Json<Order>>, String> {
+    Ok(Reply(Json(Order { number: order.number + 1 })))
+}
+
 /// The configuration of an application in which all of these listeners have topics and groups of their own.
 async fn declared(server: &Server) -> Result<(String, Config)> {
     let name = unique("declared");
-    for topic in [name.clone(), format!("{name}-orders"), format!("{name}-relayed")] {
+    for topic in ["", "-orders", "-relayed", "-questions"].map(|end| format!("{name}{end}")) {
         server.create_topic(&topic, 4).await?;
     }
     let mut config = config(server);
@@ -112,10 +118,13 @@ async fn annotated_functions_get_what_they_ask_for(server: Server) -> Result<()>
         seen.until_all(&sent).await?;
         seen.ensure_once()?;
     }
+    let question = Message::new(format!("{name}-questions")).json(&Order { number: 7 });
+    let reply = producer.request(question, Duration::from_secs(30)).await?;
+    assert_eq!(reply.json::<Order>()?.number, 8);
     assert!(books.borrowed.messages().iter().all(|message| message.reconsume_times() == 1));
     app.ready().await;
     let health = app.health();
-    assert!(health.ready && health.groups.len() == 5, "{health:?}");
+    assert!(health.ready && health.groups.len() == 6, "{health:?}");
     app.shutdown().await?;
     for group in ["owned", "borrowed", "batches", "orders", "relayed"] {
         assert_eq!(server.dead_letters(&format!("{name}-{group}")).await?, 0, "{group}");

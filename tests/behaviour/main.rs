@@ -23,6 +23,7 @@ mod lite_pull;
 mod members;
 mod orderly;
 mod produce;
+mod replies;
 mod retry;
 mod secured;
 mod send_ways;

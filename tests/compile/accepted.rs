@@ -6,7 +6,8 @@
 use rocketmq::__private::{ListenerDef, inventory};
 use rocketmq::{
     Bytes, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult, DelayLevel,
-    Delivery, FromMessage, IntoConsumeResult, Json, Message, MessageExt, Outcome, Shape, State, StateKey,
+    Delivery, FromMessage, IntoConsumeResult, Json, Message, MessageExt, Outcome, Reply, Shape, State,
+    StateKey,
 };
 use serde::Deserialize;
 
@@ -44,6 +45,11 @@ async fn json(Json(order): Json<Order<'_>>, _: MessageExt) -> Answer {
 async fn text(mut body: String) -> Result<ConsumeResult, String> {
     body.push('!');
     Err(body)
+}
+
+#[rocketmq::listener(group = "g", topic = "questions")]
+async fn answer(question: String) -> Result<Reply<Json<usize>>, String> {
+    Ok(Reply(Json(question.len())))
 }
 
 #[rocketmq::listener(group = "g", topic = "bytes", broadcast, cluster = "dr")]
@@ -163,10 +169,11 @@ async fn main() {
     async fn inner(_: MessageExt) {}
 
     let definitions: Vec<_> = inventory::iter::<ListenerDef>().collect();
-    assert_eq!(definitions.len(), 18);
+    assert_eq!(definitions.len(), 19);
     for definition in definitions {
         let expected = match definition.topic {
             "text" => "Failed(\"{\\\"id\\\":1,\\\"customer\\\":\\\"x\\\"}!\")",
+            "questions" => "Reply",
             "bytes" => "Done(ReconsumeAfter(DelayLevel(5)))",
             "batch" => "Done(AckFirst(2))",
             "slice" => "Done(AckFirst(1))",
@@ -177,6 +184,10 @@ async fn main() {
         let topic = if definition.topic.contains('$') { "mails" } else { definition.topic };
         let message = Message::new(topic).body(r#"{"id":1,"customer":"x"}"#);
         let outcome = (definition.call)(Delivery::from(MessageExt::from(message))).await;
+        if let Outcome::Reply(reply) = &outcome {
+            assert_eq!((expected, &reply.payload()[..]), ("Reply", &b"23"[..]));
+            continue;
+        }
         let outcome = format!("{outcome:?}").replace(&format!("{}::Db", module_path!()), "accepted::Db");
         assert_eq!(outcome, expected, "{definition}");
     }

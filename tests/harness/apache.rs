@@ -7,6 +7,7 @@ mod availability;
 mod broker;
 mod jars;
 mod java;
+mod java_program;
 mod mqadmin;
 mod name_server;
 mod ports;
@@ -28,6 +29,7 @@ use self::ports::Ports;
 
 pub use self::availability::{Availability, ServerKind, servers};
 pub use self::broker::Broker;
+pub use self::java_program::JavaProgram;
 pub use self::setup::Setup;
 pub use self::version::Version;
 

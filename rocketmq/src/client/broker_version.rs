@@ -39,6 +39,11 @@ impl BrokerVersions {
         self.lock().insert(Arc::clone(address), BrokerVersion(version));
     }
 
+    /// The broker has been connected anew: it may be another release by now, and does not know this client.
+    pub(super) fn forget(&self, address: &Address) {
+        self.lock().remove(address);
+    }
+
     pub(super) fn retain(&self, keep: impl Fn(&Address) -> bool) {
         self.lock().retain(|address, _| keep(address));
     }
@@ -49,6 +54,11 @@ impl BrokerVersions {
 }
 
 impl MqClient {
+    /// Whether the broker at `address` has heard of this client since it was connected.
+    pub(super) fn is_known_to(&self, address: &Address) -> bool {
+        self.versions.lock().contains_key(address)
+    }
+
     /// The release of the broker at `address`: known from its heartbeats, and asked for by one if there was none yet.
     pub(crate) async fn broker_version(
         &self,

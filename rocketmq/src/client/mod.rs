@@ -14,6 +14,7 @@ mod id;
 mod name_servers;
 pub(crate) mod namespace;
 mod processor;
+mod replies;
 mod route;
 mod routes;
 mod sends;
@@ -34,6 +35,8 @@ pub(crate) use broker_version::BrokerVersion;
 pub(crate) use calls::{PullAnswer, PullStatus};
 pub(crate) use clients::Home;
 pub(crate) use commands::{Directly, Offsets, no_listeners};
+pub use replies::ReplyStats;
+pub(crate) use replies::Waiting;
 pub(crate) use route::{Access, TopicRoute};
 pub use routes::RouteError;
 pub(crate) use sends::{Port, SendAnswer};
@@ -43,6 +46,7 @@ pub use service_state::{ServiceState, StateError};
 use self::broker_version::BrokerVersions;
 use self::name_servers::NameServerList;
 use self::processor::Processor;
+use self::replies::Replies;
 use self::routes::RouteTable;
 use crate::config::{ClientConfig, ClusterConfig, SerializeType, TlsConfig};
 use crate::error::{Error, Result};
@@ -56,7 +60,7 @@ use crate::tasks::Tasks;
 /// The topic whose route new topics get where brokers create them by themselves.
 pub(crate) const AUTO_CREATE_TOPIC: &str = "TBW102";
 /// The producer group that every Java client lists, and with it a client that only consumes is never empty.
-const INNER_PRODUCER: &str = "CLIENT_INNER_PRODUCER";
+pub(crate) const INNER_PRODUCER: &str = "CLIENT_INNER_PRODUCER";
 
 /// A consumer group of this client, as the client sees it.
 pub(crate) trait GroupMember: Send + Sync {
@@ -90,6 +94,7 @@ pub(crate) struct MqClient {
     name_servers: NameServerList,
     routes: RouteTable,
     versions: BrokerVersions,
+    replies: Arc<Replies>,
     members: Mutex<Members>,
     /// Asks the heartbeat task for a heartbeat now.
     heartbeat: Arc<Notify>,
@@ -137,6 +142,7 @@ impl MqClient {
             name_servers: NameServerList::new(name_servers),
             routes: RouteTable::default(),
             versions: BrokerVersions::default(),
+            replies: Arc::default(),
             members: Mutex::default(),
             heartbeat: Arc::default(),
             commands: Arc::new(Semaphore::new(commands::MAX_COMMANDS)),

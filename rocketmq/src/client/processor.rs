@@ -5,8 +5,8 @@ use std::sync::Weak;
 use tracing::{debug, warn};
 
 use super::MqClient;
-use crate::protocol::header::{Header, NotifyConsumerIdsChanged};
-use crate::protocol::{RemotingCommand, RequestCode};
+use crate::protocol::header::{Header, NotifyConsumerIdsChanged, PushReply};
+use crate::protocol::{RemotingCommand, RequestCode, ResponseCode};
 use crate::remoting::{Address, Answer, Inbound};
 
 /// Answers for a client without keeping it alive.
@@ -25,6 +25,7 @@ impl Inbound for Processor {
         let Some(client) = self.0.upgrade().filter(|client| client.knows_broker(address)) else {
             return;
         };
+        client.versions.forget(address);
         let address = Address::clone(address);
         client.tasks().clone().spawn("heartbeat after connecting", async move {
             if client.heartbeat(&address, client.config().request_timeout).await.is_ok() {
@@ -51,6 +52,18 @@ impl Inbound for Processor {
             | RequestCode::GET_CONSUMER_STATUS_FROM_CLIENT
             | RequestCode::GET_CONSUMER_RUNNING_INFO
             | RequestCode::CONSUME_MESSAGE_DIRECTLY => client.obey(address, command, answer),
+            RequestCode::PUSH_REPLY_MESSAGE_TO_CLIENT => {
+                let taken = PushReply::read(&command.ext_fields)
+                    .map_err(|error| error.to_string())
+                    .and_then(|header| client.take_reply(address, header, &command.body));
+                answer.send(match taken {
+                    Ok(()) => RemotingCommand::response(ResponseCode::SUCCESS, None),
+                    Err(reason) => {
+                        warn!(%address, reason, "a reply could not be read");
+                        RemotingCommand::response(ResponseCode::SYSTEM_ERROR, reason)
+                    }
+                });
+            }
             code => {
                 debug!(%address, %code, "the broker asked for something that this client does not do");
                 answer.unsupported(&command);

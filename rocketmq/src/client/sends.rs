@@ -44,19 +44,20 @@ impl MqClient {
         limit: Duration,
     ) -> Result<SendAnswer, RequestError> {
         let address = self.publish_address(&request.topic, broker).await?;
-        self.send_at(&address, Port::Second, request, body, limit).await
+        self.send_at(&address, Port::Second, SendMessageV2::CODE, request, body, limit).await
     }
 
-    /// Stores a message, or a batch, at the broker with this address.
+    /// Stores a message or a batch at the broker with this address, or has a reply passed on: what `code` says.
     pub(crate) async fn send_at(
         &self,
         address: &Address,
         port: Port,
+        code: RequestCode,
         request: &SendMessageV2,
         body: Bytes,
         limit: Duration,
     ) -> Result<SendAnswer, RequestError> {
-        let (address, code) = (self.port(address, port), send_code(request));
+        let address = self.port(address, port);
         let command = self.remoting.command_as(code, request, body);
         let answer = self.remoting.invoke(&address, command, limit).await?;
         match answer.response_code() {
@@ -77,11 +78,13 @@ impl MqClient {
         &self,
         address: &Address,
         port: Port,
+        code: RequestCode,
         request: &SendMessageV2,
         body: Bytes,
         limit: Duration,
     ) -> Result<(), RequestError> {
-        self.remoting.tell(&self.port(address, port), request, body, limit).await
+        let command = self.remoting.command_as(code, request, body);
+        self.remoting.tell(&self.port(address, port), command, limit).await
     }
 
     /// Takes a timer message back before its time; returns its id.
@@ -110,12 +113,5 @@ impl MqClient {
             Port::First => Cow::Borrowed(address),
             Port::Second => self.vip(address),
         }
-    }
-}
-
-fn send_code(request: &SendMessageV2) -> RequestCode {
-    match request.batch {
-        Some(true) => RequestCode::SEND_BATCH_MESSAGE,
-        _ => SendMessageV2::CODE,
     }
 }

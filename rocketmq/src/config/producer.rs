@@ -78,6 +78,10 @@ pub struct ProducerConfig {
     ///
     /// At the limit the next send waits, within its `send_timeout`. A single body may be larger.
     pub max_in_flight_bytes: ByteSize,
+    /// Requests that wait for their replies at the same time; default 1024, 1 to 1000000.
+    ///
+    /// At the limit the next request waits, within its `send_timeout`.
+    pub max_requests: u32,
     /// Messages that travel together.
     pub auto_batch: AutoBatchConfig,
     /// Leaving slow and failing brokers alone for a while.
@@ -103,6 +107,7 @@ impl Default for ProducerConfig {
             max_delay: 3 * DAY,
             max_in_flight: 1024,
             max_in_flight_bytes: ByteSize::mib(100),
+            max_requests: 1024,
             auto_batch: AutoBatchConfig::default(),
             avoid_faults: AvoidFaultsConfig::default(),
             transaction: false,
@@ -139,6 +144,7 @@ impl ProducerConfig {
         keys.within("max_in_flight", &mut self.max_in_flight, 1..=1_000_000);
         let in_flight = ByteSize::kib(1)..=ByteSize::mib(1024);
         keys.within("max_in_flight_bytes", &mut self.max_in_flight_bytes, in_flight);
+        keys.within("max_requests", &mut self.max_requests, 1..=1_000_000);
         keys.section("auto_batch", |keys| self.auto_batch.read(keys));
         keys.section("avoid_faults", |keys| self.avoid_faults.read(keys));
         keys.value("transaction", &mut self.transaction);

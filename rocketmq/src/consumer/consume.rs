@@ -156,6 +156,7 @@ impl Attempt {
     async fn settle(mut self, mut ending: Ending, permit: OwnedSemaphorePermit) {
         let mut permit = Some(permit);
         loop {
+            ending = self.shared.answer(&self.delivery, ending).await;
             let messages = self.delivery.messages();
             let verdict = verdict(&ending, messages.len(), self.delivery.delay_hint(), &self.shared.config);
             self.report(&ending, verdict);
@@ -268,7 +269,8 @@ fn verdict(ending: &Ending, messages: usize, hint: Option<DelayLevel>, config: &
             ConsumeResult::DeadLetter => all(DEAD_LETTER),
         },
         Ending::Outcome(Outcome::BadPayload(bad)) => refuse(bad, config),
-        Ending::Outcome(Outcome::Failed(_)) | Ending::Panicked(_) => all(later),
+        // A reply that is still here was not sent.
+        Ending::Outcome(Outcome::Failed(_) | Outcome::Reply(_)) | Ending::Panicked(_) => all(later),
         Ending::TimedOut => all(TIMED_OUT_LEVEL),
     }
 }
@@ -323,6 +325,8 @@ impl Shared {
             Ending::Outcome(Outcome::Done(result)) => {
                 debug!(%group, topic, %queue, offset, %message_id, listener, attempt, ?result, "a handler declined: {what}");
             }
+            // It was answered before.
+            Ending::Outcome(Outcome::Reply(_)) => {}
             Ending::Panicked(reason) => {
                 error!(%group, topic, %queue, offset, %message_id, listener, attempt, reason, "a handler panicked: {what}");
             }

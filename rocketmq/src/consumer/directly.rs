@@ -33,9 +33,11 @@ impl Shared {
             let limit = self.config.consume_timeout;
             // A handler of the group like the others: it may go on when nobody waits for it any more, and a shutdown
             // waits for it.
+            let shared = Arc::clone(&self);
             self.handlers.spawn("direct handler", async move {
-                let begun = Instant::now();
-                let ending = watch(async move { handler.call(delivery).await }, limit).await;
+                let (begun, handed) = (Instant::now(), delivery.clone());
+                let ending = watch(async move { handler.call(handed).await }, limit).await;
+                let ending = shared.answer(&delivery, ending).await;
                 drop(permit);
                 // The operator may have given up.
                 let _ = sender.send((ending, begun.elapsed()));
@@ -84,6 +86,8 @@ fn describe(ending: Ending, limit: Duration) -> (DirectResult, Option<String>) {
                 (DirectResult::Later, None)
             }
         },
+        // It was answered before.
+        Ending::Outcome(Outcome::Reply(_)) => (DirectResult::Success, None),
         Ending::Outcome(Outcome::Failed(error)) => (DirectResult::Failed, Some(error.to_string())),
         Ending::Outcome(Outcome::BadPayload(bad)) => (DirectResult::Failed, Some(bad.to_string())),
         Ending::Panicked(reason) => (DirectResult::Failed, Some(format!("the listener panicked: {reason}"))),

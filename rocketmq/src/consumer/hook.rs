@@ -135,7 +135,9 @@ impl Hooks {
 
 fn judge(ending: &Ending, messages: usize) -> (ConsumeStatus, Option<String>) {
     match ending {
-        Ending::Outcome(Outcome::Done(ConsumeResult::Success)) => (ConsumeStatus::Success, None),
+        Ending::Outcome(Outcome::Done(ConsumeResult::Success) | Outcome::Reply(_)) => {
+            (ConsumeStatus::Success, None)
+        }
         Ending::Outcome(Outcome::Done(ConsumeResult::AckFirst(done))) if messages <= *done => {
             (ConsumeStatus::Success, None)
         }

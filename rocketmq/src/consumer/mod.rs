@@ -7,6 +7,7 @@
 //! listener.
 
 mod allocate;
+mod answer;
 mod builder;
 mod consume;
 mod directly;
@@ -53,6 +54,7 @@ use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
+use crate::producer::Replier;
 use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel};
 use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::tasks::Tasks;
@@ -118,6 +120,8 @@ pub(crate) struct Shared {
     hooks: ConsumeHooks,
     stats: stats::Topics,
     started_at: SystemTime,
+    /// Made for the first reply of a listener.
+    replier: OnceLock<Replier>,
     max_body_bytes: usize,
 }
 
@@ -289,6 +293,7 @@ impl PushConsumer {
             hooks: self.inner.hooks.clone(),
             stats: stats::Topics::default(),
             started_at: SystemTime::now(),
+            replier: OnceLock::new(),
             max_body_bytes: client.config().max_frame.as_usize(),
             group,
             config,

@@ -143,6 +143,7 @@ impl Worker {
             let took = begun.elapsed();
             self.shared.hooks.after(noted, &delivery, &ending, took);
             self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
+            let ending = self.shared.answer(&delivery, ending).await;
             if let Some(rest) = self.settle(listener, &delivery, &ending).await {
                 return rest;
             }
@@ -256,7 +257,7 @@ fn plan(ending: &Ending, times: &[u32], hint: Option<DelayLevel>, config: &Consu
         Ending::Outcome(Outcome::BadPayload(bad)) if bad.index() < times.len() => {
             refuse(bad.index(), times, config)
         }
-        Ending::Outcome(Outcome::BadPayload(_) | Outcome::Failed(_))
+        Ending::Outcome(Outcome::BadPayload(_) | Outcome::Failed(_) | Outcome::Reply(_))
         | Ending::Panicked(_)
         | Ending::TimedOut => failed(0, None),
     }

@@ -36,12 +36,20 @@ pub(super) struct Broker {
     alarm: Arc<Notify>,
     /// Whether its port is open.
     is_open: AtomicBool,
+    /// Those of its port, as long as that is open.
+    tasks: Mutex<Tasks>,
 }
 
 impl Broker {
     /// `alarm` is the one that `state` rings.
     pub(super) fn new(state: State, clock: Clock, alarm: Arc<Notify>) -> Self {
-        Self { state: Mutex::new(state), clock, alarm, is_open: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            clock,
+            alarm,
+            is_open: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -102,18 +110,27 @@ impl Broker {
         }
     }
 
-    /// Answers of sends say where they come from even when they say no.
     fn send(&self, connection: &Connection, command: &RemotingCommand) -> RemotingCommand {
         let sent = read_send(connection, command)
             .and_then(|send| self.change(|state, now, effects| state.send(&send, now, effects)));
-        match sent {
-            Ok(sent) => success().with_fields(SendMessageResponse::to_fields(&sent)),
-            Err(refusal) => {
-                let mut command = refusal.into_command();
-                command.ext_fields.put(properties::MSG_REGION, REGION);
-                command.ext_fields.put(properties::TRACE_ON, "true");
-                command
+        answer_of(sent)
+    }
+
+    /// Stores a reply, and answers when its requester has it.
+    fn reply(&self, connection: &Connection, command: &RemotingCommand, answer: Answer) {
+        let push = read_send(connection, command)
+            .and_then(|send| self.change(|state, now, effects| state.reply(&send, now, effects)));
+        match push {
+            Ok(push) => {
+                let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let stopping = tasks.stopping().clone();
+                tasks.spawn("push of a reply", async move {
+                    if let Some(pushed) = stopping.run_until_cancelled(push.carry_out()).await {
+                        answer.send(answer_of(pushed));
+                    }
+                });
             }
+            Err(refusal) => answer.send(answer_of(Err(refusal))),
         }
     }
 
@@ -231,6 +248,9 @@ impl Broker {
     ) -> Result<RemotingCommand, Refusal> {
         let heartbeat: HeartbeatData = json::read(&command.body)?;
         self.change(|state, now, effects| {
+            if !heartbeat.producer_data_set.is_empty() {
+                state.requesters.register(connection, &heartbeat.client_id, now.instant);
+            }
             for data in &heartbeat.consumer_data_set {
                 // A group that cannot be is passed over, as the broker does; its pulls will say why.
                 let Ok(group) = state.group(&data.group_name) else { continue };
@@ -295,6 +315,7 @@ impl Broker {
 impl Service for Broker {
     fn opened(self: Arc<Self>, tasks: &Tasks) {
         self.is_open.store(true, Ordering::Relaxed);
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks.clone();
         let stopping = tasks.stopping().clone();
         tasks.spawn_lasting("embedded broker's clock", move || Arc::clone(&self).keep_time(stopping.clone()));
     }
@@ -309,6 +330,9 @@ impl Service for Broker {
             RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => {
                 self.pull(connection, &command, answer);
             }
+            RequestCode::SEND_REPLY_MESSAGE | RequestCode::SEND_REPLY_MESSAGE_V2 => {
+                self.reply(connection, &command, answer);
+            }
             _ => answer.send(self.answer(connection, &command).unwrap_or_else(Refusal::into_command)),
         }
     }
@@ -322,6 +346,19 @@ fn success() -> RemotingCommand {
     RemotingCommand::response(ResponseCode::SUCCESS, None)
 }
 
+/// Answers of sends say where they come from even when they say no.
+fn answer_of(sent: Result<SendMessageResponse, Refusal>) -> RemotingCommand {
+    match sent {
+        Ok(sent) => success().with_fields(sent.to_fields()),
+        Err(refusal) => {
+            let mut command = refusal.into_command();
+            command.ext_fields.put(properties::MSG_REGION, REGION);
+            command.ext_fields.put(properties::TRACE_ON, "true");
+            command
+        }
+    }
+}
+
 fn offset_answer(offset: i64) -> RemotingCommand {
     success().with_fields(OffsetResponse { offset }.to_fields())
 }
@@ -329,7 +366,7 @@ fn offset_answer(offset: i64) -> RemotingCommand {
 fn read_send(connection: &Connection, command: &RemotingCommand) -> Result<SendRequest, Refusal> {
     let fields = &command.ext_fields;
     let header: SendMessageV2 = match command.request_code() {
-        RequestCode::SEND_MESSAGE => SendMessageV1::read(fields)?.into(),
+        RequestCode::SEND_MESSAGE | RequestCode::SEND_REPLY_MESSAGE => SendMessageV1::read(fields)?.into(),
         _ => SendMessageV2::read(fields)?,
     };
     let is_batch = header.batch == Some(true);

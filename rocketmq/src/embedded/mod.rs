@@ -51,6 +51,7 @@ mod name_server;
 mod names;
 mod offsets;
 mod pulling;
+mod replying;
 mod retrying;
 mod sending;
 mod server;

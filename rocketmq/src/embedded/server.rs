@@ -154,6 +154,7 @@ impl ServerBuilder {
         if self.auto_create_topics {
             state.put_template(i32::try_from(self.queues).unwrap_or(i32::MAX).max(1));
         }
+        state.put_reply_topic();
         let broker = Arc::new(Broker::new(state, Clock::start(), alarm));
         let name_server = Arc::new(NameServer::new(Arc::clone(&broker), broker_address));
         let tasks = Tasks::default();

@@ -15,7 +15,9 @@ use super::held_pulls::HeldPulls;
 use super::locks::Locks;
 use super::names;
 use super::offsets::Offsets;
+use super::replying::Requesters;
 use super::store::{Appended, NewMessage, Store, TopicConfig};
+use crate::message::reply_topic;
 use crate::protocol::body::perm;
 use crate::protocol::{HeaderError, RemotingCommand, ResponseCode};
 
@@ -69,6 +71,7 @@ pub(super) struct State {
     pub(super) groups: Groups,
     pub(super) offsets: Offsets,
     pub(super) locks: Locks,
+    pub(super) requesters: Requesters,
     /// Wakes the task that calls [`State::run_due`].
     alarm: Arc<Notify>,
     /// When that task will wake by itself.
@@ -85,6 +88,7 @@ impl State {
             groups: Groups::default(),
             offsets: Offsets::default(),
             locks: Locks::default(),
+            requesters: Requesters::default(),
             alarm,
             alarm_at: None,
         }
@@ -101,6 +105,7 @@ impl State {
         }
         effects.tell(self.groups.expire(now.instant));
         self.locks.sweep(now.instant);
+        self.requesters.expire(now.instant);
         let due = [self.delayed.next_time(), self.held.next_deadline()];
         let next = due.into_iter().flatten().min().unwrap_or(now.instant + SWEEP_INTERVAL);
         let next = next.min(now.instant + SWEEP_INTERVAL);
@@ -144,6 +149,7 @@ impl State {
     /// A connection is gone.
     pub(super) fn disconnect(&mut self, connection: ConnectionId, effects: &mut Effects) {
         self.held.disconnect(connection);
+        self.requesters.disconnect(connection);
         effects.tell(self.groups.disconnect(connection));
     }
 
@@ -152,6 +158,7 @@ impl State {
         self.held.clear();
         self.groups.clear_members();
         self.locks.clear();
+        self.requesters.clear();
         self.alarm_at = None;
     }
 
@@ -160,6 +167,11 @@ impl State {
         let config =
             TopicConfig { perm: perm::READ | perm::WRITE | perm::INHERIT, ..TopicConfig::read_write(queues) };
         self.store.put_topic(names::TEMPLATE_TOPIC, config);
+    }
+
+    /// Creates the topic of the replies.
+    pub(super) fn put_reply_topic(&mut self) {
+        self.store.put_topic(&reply_topic(names::CLUSTER_NAME), TopicConfig::read_write(1));
     }
 
     /// A group's own topic, which is created when it is first needed: one queue, read and written.

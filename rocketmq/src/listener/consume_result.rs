@@ -53,15 +53,18 @@ pub enum ConsumeConcurrentlyStatus {
     ReconsumeLater,
 }
 
-/// A type that a listener may return: `()`, [`ConsumeResult`], [`ConsumeConcurrentlyResult`], or a [`Result`] of
-/// these with any error.
+/// A type that a listener may return: `()`, [`ConsumeResult`], [`Reply`](super::Reply), [`ConsumeConcurrentlyResult`],
+/// or a [`Result`] of these with any error.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned by a `#[rocketmq::listener]`",
     label = "not a listener result",
-    note = "a listener returns (), ConsumeResult, or Result<(), E> or Result<ConsumeResult, E> with any error E",
+    note = "a listener returns (), ConsumeResult, Reply<T>, or a Result<_, E> of these with any error E",
     note = "for your own type, implement `rocketmq::IntoConsumeResult`"
 )]
 pub trait IntoConsumeResult {
+    /// Whether it may hold a reply, which only one message at a time can have.
+    const REPLIES: bool = false;
+
     /// What came of the delivery.
     fn into_outcome(self) -> Outcome;
 }
@@ -92,6 +95,8 @@ impl IntoConsumeResult for ConsumeConcurrentlyResult {
 }
 
 impl<R: IntoConsumeResult, E: Into<Box<dyn Error + Send + Sync>>> IntoConsumeResult for Result<R, E> {
+    const REPLIES: bool = R::REPLIES;
+
     fn into_outcome(self) -> Outcome {
         match self {
             Ok(result) => result.into_outcome(),

@@ -111,6 +111,20 @@ impl Arguments {
         }
         Self { all, shape }
     }
+
+    /// Checks them against the result, which `replies` or not.
+    ///
+    /// # Panics
+    ///
+    /// Where they do not go together: that is the compile error.
+    #[must_use]
+    pub const fn with_result(self, replies: bool) -> Self {
+        assert!(
+            !(replies && matches!(self.shape, Shape::Batch)),
+            "a listener that replies takes one message, not a batch"
+        );
+        self
+    }
 }
 
 #[cfg(test)]

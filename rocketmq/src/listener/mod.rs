@@ -17,6 +17,7 @@ mod filter;
 mod from_message;
 mod handler;
 mod outcome;
+mod reply;
 mod state;
 
 pub use around::Next;
@@ -30,6 +31,7 @@ pub use delivery::Delivery;
 pub use filter::{ExpressionType, Filter, FilterError};
 pub use from_message::{FromMessage, Shape};
 pub use outcome::{BadPayload, Outcome};
+pub use reply::{IntoReply, Reply};
 pub use state::{State, StateKey};
 
 // For `__private` alone: what the macro writes.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::ConsumeResult;
 use super::state::MissingState;
+use crate::message::Message;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -16,6 +17,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub enum Outcome {
     /// The listener decided.
     Done(ConsumeResult),
+    /// The listener answered a request: the reply is sent, then the request is done.
+    Reply(Box<Message>),
     /// The listener returned an error: the messages are delivered again.
     Failed(BoxError),
     /// The listener was not called, since a message cannot give what it takes: `on_bad_payload` decides.
@@ -23,9 +26,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether all messages are done.
+    /// Whether the listener is done with all messages; a reply may still have to be sent.
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Done(ConsumeResult::Success))
+        matches!(self, Self::Done(ConsumeResult::Success) | Self::Reply(_))
     }
 }
 

@@ -122,6 +122,18 @@ pub enum MessageError {
         /// The rule that it breaks.
         rule: &'static str,
     },
+    /// A reply to a message whose sender does not wait for one: Java's client error 10007.
+    #[error(
+        "there can be no reply to {message_id} of {topic}: it is no request, it has no property {missing}"
+    )]
+    NotARequest {
+        /// The topic of the message that was to be answered.
+        topic: String,
+        /// Its id.
+        message_id: String,
+        /// The first property that it would need.
+        missing: &'static str,
+    },
     /// The value given for the body cannot be written as JSON.
     #[error("the body for {topic} cannot be written as JSON: {reason}")]
     Json {

@@ -34,7 +34,7 @@ pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
 pub const PRODUCER_GROUP: &str = "PGROUP";
 /// The namespace (v1) of the sender.
 pub const INSTANCE_ID: &str = "INSTANCE_ID";
-/// The cluster of the broker that stored the message; set by 5.x brokers.
+/// The cluster of the broker that stored the message, set by the broker.
 pub const CLUSTER: &str = "CLUSTER";
 /// The region of the broker, set by the broker.
 pub const MSG_REGION: &str = "MSG_REGION";
@@ -48,6 +48,18 @@ pub const DLQ_ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 pub const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
 /// The key by which ordered messages choose their queue.
 pub const SHARDING_KEY: &str = "__SHARDINGKEY";
+/// By which a reply finds the request that it answers.
+pub const CORRELATION_ID: &str = "CORRELATION_ID";
+/// On a request and on its reply: the id of the client that waits for the reply.
+pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+/// On a request and on its reply: for how many milliseconds the requester waits.
+pub const TTL: &str = "TTL";
+/// `reply` on a reply.
+pub const MESSAGE_TYPE: &str = "MSG_TYPE";
+/// On a reply, as its requester gets it: when it came, in Unix milliseconds.
+pub const ARRIVE_TIME: &str = "ARRIVE_TIME";
+/// On a reply: when the broker passed it on, in Unix milliseconds.
+pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
 /// A timer message (5.x): seconds to wait before delivery.
 pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
 /// A timer message (5.x): milliseconds to wait before delivery.
@@ -63,7 +75,7 @@ pub(crate) const DELAYS: [&str; 4] = [DELAY, TIMER_DELAY_SEC, TIMER_DELAY_MS, TI
 /// Between a key and its value.
 const BETWEEN: u8 = 1;
 /// After a value.
-const AFTER: u8 = 2;
+pub(crate) const AFTER: u8 = 2;
 /// What a broker takes: the length is an `i16` in the stored form.
 pub(crate) const MAX_BYTES: usize = 32_767;
 

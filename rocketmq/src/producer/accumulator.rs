@@ -74,16 +74,18 @@ impl Key {
 }
 
 impl Running {
-    /// Whether `message` may travel with others: one that is delivered at once, to no group again, and not so large
-    /// that it would be compressed.
+    /// Whether `message` may travel with others: one that is delivered at once, to no group again, not so large that it
+    /// would be compressed, and neither a request nor a reply.
     pub(super) fn is_batched(&self, message: &Message) -> bool {
         let config = &self.config.auto_batch;
         let max_bytes = self.config.compress_over.min(config.bytes).as_usize();
-        let alone = || properties::DELAYS.iter().chain(&[properties::PRODUCER_GROUP]);
+        // A broker says where a reply can go only in messages that come alone.
+        let others = [properties::PRODUCER_GROUP, properties::CORRELATION_ID];
+        let mut alone = properties::DELAYS.iter().chain(&others);
         config.enabled
             && message.payload().len() < max_bytes
             && !message.topic().starts_with("%RETRY%")
-            && !alone().any(|name| message.get(name).is_some())
+            && !alone.any(|name| message.get(name).is_some())
     }
 
     /// Sends a message with the next batch, and waits for what becomes of it.

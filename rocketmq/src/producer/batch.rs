@@ -20,6 +20,8 @@ pub(super) fn check(messages: &[Message]) -> Result<&Message, MessageError> {
     } else if messages.iter().any(|message| properties::DELAYS.iter().any(|name| message.get(name).is_some()))
     {
         "brokers would deliver its delayed messages at once"
+    } else if messages.iter().any(|message| message.get(properties::CORRELATION_ID).is_some()) {
+        "replies travel alone"
     } else {
         return Ok(first);
     };

@@ -28,6 +28,8 @@ const MIN_BACKOFF: Duration = Duration::from_millis(50);
 pub(super) enum Target {
     /// To any queue; after a failure, to one of another broker.
     Any,
+    /// To any queue, but to one of this broker first.
+    First(Arc<str>),
     /// To this one or nowhere, and only once: a second attempt could overtake, or repeat, what comes after it.
     Only(MessageQueue),
 }
@@ -96,7 +98,7 @@ impl Running {
                 topic.count_retry();
             }
             tries.count += 1;
-            let may_retry = tries.count <= config.retries && target == Target::Any;
+            let may_retry = tries.count <= config.retries && !matches!(target, Target::Only(_));
             let limit = config.attempt_timeout.filter(|_| may_retry);
             let until = limit.map_or(deadline, |limit| deadline.min(now + limit));
             let outcome = self.attempt(topic, &mut prepared, &queue, tries.count, until).await;
@@ -151,6 +153,11 @@ impl Running {
         }
         // Anew for each attempt: the last one may have shown that it was out of date.
         let route = self.publish_route(topic, deadline).await?;
+        if let (Target::First(broker), 0) = (target, tries.count)
+            && let Some(queue) = route.publish.iter().find(|queue| queue.broker_name == *broker)
+        {
+            return Ok(queue.clone());
+        }
         let failed = tries.last_queue.as_ref().map(|queue| queue.broker_name.as_ref());
         let queue = match &self.faults {
             None => self.round_robin.next(&route.publish, failed),
@@ -181,8 +188,9 @@ impl Running {
         let port = if attempt == 1 { Port::Second } else { Port::First };
         let body = prepared.body.clone();
         let limit = deadline.saturating_duration_since(Instant::now());
+        let code = prepared.code;
         let header = prepared.header_for(queue, place.version);
-        let answer = self.client.send_at(&place.address, port, header, body, limit).await;
+        let answer = self.client.send_at(&place.address, port, code, header, body, limit).await;
         let outcome = answer.map(|answer| result(topic, prepared, queue, answer));
         if !self.hooks.is_empty() {
             let sending = self.sending(prepared, &place, attempt, false);
@@ -201,8 +209,9 @@ impl Running {
         self.announce(prepared, &place, 1, true)?;
         let body = prepared.body.clone();
         let limit = deadline.saturating_duration_since(Instant::now());
+        let code = prepared.code;
         let header = prepared.header_for(queue, place.version);
-        let told = self.client.send_oneway_at(&place.address, Port::Second, header, body, limit).await;
+        let told = self.client.send_oneway_at(&place.address, Port::Second, code, header, body, limit).await;
         if !self.hooks.is_empty() {
             let sending = self.sending(prepared, &place, 1, true);
             self.hooks.after(&sending, told.as_ref().map(|()| None));

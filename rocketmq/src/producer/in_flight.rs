@@ -14,6 +14,8 @@ use crate::config::ProducerConfig;
 pub(super) struct InFlight {
     messages: Limit,
     bytes: Limit,
+    /// That wait for their replies, or are about to.
+    requests: Limit,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,11 @@ pub(super) struct OnItsWay {
 impl InFlight {
     pub(super) fn new(config: &ProducerConfig) -> Self {
         let bytes = u32::try_from(config.max_in_flight_bytes.as_u64()).unwrap_or(u32::MAX);
-        Self { messages: Limit::new(config.max_in_flight), bytes: Limit::new(bytes) }
+        Self {
+            messages: Limit::new(config.max_in_flight),
+            bytes: Limit::new(bytes),
+            requests: Limit::new(config.max_requests),
+        }
     }
 
     /// Waits until there is room for so much, until `deadline`; those who came first go first. What is larger than all
@@ -43,19 +49,30 @@ impl InFlight {
         Some(OnItsWay { _messages, _bytes })
     }
 
-    /// Waits until nothing is on its way any more, for at most `limit`; returns how many messages still are.
+    /// Waits until there is room for a request, until `deadline`.
+    pub(super) async fn admit_request(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        self.requests.take(1, deadline).await
+    }
+
+    /// Waits until nothing is on its way any more and no request waits, for at most `limit`; returns how many messages
+    /// and requests still are.
     pub(super) async fn drained(&self, limit: Duration) -> usize {
-        let all = self.messages.take(self.messages.max as usize, Instant::now() + limit).await;
-        match all {
-            Some(_) => 0,
-            None => self.messages.max as usize - self.messages.left.available_permits(),
-        }
+        let deadline = Instant::now() + limit;
+        self.requests.drained(deadline).await + self.messages.drained(deadline).await
     }
 }
 
 impl Limit {
     fn new(max: u32) -> Self {
         Self { left: Arc::new(Semaphore::new(max as usize)), max }
+    }
+
+    /// Waits until all of it is free; returns how much is not.
+    async fn drained(&self, deadline: Instant) -> usize {
+        match self.take(self.max as usize, deadline).await {
+            Some(_) => 0,
+            None => self.max as usize - self.left.available_permits(),
+        }
     }
 
     async fn take(&self, amount: usize, deadline: Instant) -> Option<OwnedSemaphorePermit> {

@@ -17,6 +17,8 @@ mod in_flight;
 mod prepare;
 mod queue_choice;
 mod recall;
+mod reply;
+mod request;
 mod result;
 mod running;
 mod send;
@@ -32,6 +34,8 @@ pub use builder::ProducerBuilder;
 pub use error::{BrokerFeature, SendError};
 pub(crate) use hook::Hooks;
 pub use hook::{SendHook, Sending};
+pub(crate) use reply::Replier;
+pub use request::RequestReplyError;
 pub use result::{SendResult, SendStatus};
 pub use stats::TopicStats;
 

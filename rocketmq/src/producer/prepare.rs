@@ -11,8 +11,10 @@ use super::running::Running;
 use crate::client::{AUTO_CREATE_TOPIC, BrokerVersion};
 use crate::config::Compression;
 use crate::message::{
-    CompressionType, Message, MessageError, MessageQueue, batch, compression, id, properties, sys_flag,
+    CompressionType, Message, MessageError, MessageQueue, batch, compression, id, is_reply, properties,
+    sys_flag,
 };
+use crate::protocol::RequestCode;
 use crate::protocol::header::SendMessageV2;
 
 /// Queues of a topic that the first send creates.
@@ -32,6 +34,8 @@ pub(super) struct Item {
 /// A message or a batch as it travels.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// What the broker is to do with it.
+    pub(super) code: RequestCode,
     /// Each attempt sets the queue, and the broker.
     header: SendMessageV2,
     pub(super) body: Bytes,
@@ -129,7 +133,7 @@ impl Running {
 
     /// A message that travels alone, its body compressed where that makes it smaller.
     pub(super) async fn prepare(&self, topic: &Arc<str>, item: Item) -> Prepared {
-        let is_timer = is_timer(&item.properties);
+        let (is_timer, code) = (is_timer(&item.properties), code(topic, &item.properties));
         let (body, sys_flag) = self.compress(item.body).await;
         let header = SendMessageV2 {
             sys_flag,
@@ -137,7 +141,7 @@ impl Running {
             properties: Some(item.properties),
             ..self.header(topic)
         };
-        Prepared { header, body, message_id: item.message_id, messages: 1, is_timer }
+        Prepared { code, header, body, message_id: item.message_id, messages: 1, is_timer }
     }
 
     /// Messages that travel together, and what their ids are. The caller has checked that they may.
@@ -154,7 +158,8 @@ impl Running {
         let header = SendMessageV2 { batch: Some(true), properties: Some(properties), ..self.header(topic) };
         let (body, message_id) = (body.freeze(), id::unique());
         let ids: Vec<_> = items.into_iter().map(|item| item.message_id).collect();
-        (Prepared { header, body, message_id, messages: ids.len(), is_timer: false }, ids)
+        let code = RequestCode::SEND_BATCH_MESSAGE;
+        (Prepared { code, header, body, message_id, messages: ids.len(), is_timer: false }, ids)
     }
 
     fn header(&self, topic: &Arc<str>) -> SendMessageV2 {
@@ -198,6 +203,14 @@ impl Running {
             Some(compressed) => (compressed, sys_flag::of_compression(kind)),
             None => (body, 0),
         }
+    }
+}
+
+/// Brokers do not keep a reply for consumers, but pass it on.
+fn code(topic: &str, encoded: &str) -> RequestCode {
+    match is_reply(topic, encoded) {
+        true => RequestCode::SEND_REPLY_MESSAGE_V2,
+        false => RequestCode::SEND_MESSAGE_V2,
     }
 }
 

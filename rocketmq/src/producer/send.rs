@@ -1,6 +1,7 @@
 //! The ways of sending.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -175,24 +176,33 @@ impl Producer {
 }
 
 /// One message that its sender waits for.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     running: &'a Arc<Running>,
-    topic: Arc<Topic>,
+    pub(super) topic: Arc<Topic>,
     message: Message,
-    began: Instant,
-    deadline: Instant,
+    pub(super) began: Instant,
+    pub(super) deadline: Instant,
 }
 
 impl<'a> Call<'a> {
-    fn begin(running: &'a Arc<Running>, message: Message) -> Result<Self, SendError> {
+    pub(super) fn begin(running: &'a Arc<Running>, message: Message) -> Result<Self, SendError> {
+        Self::begin_within(running, message, running.config.send_timeout)
+    }
+
+    /// The same with so much time for the sending.
+    pub(super) fn begin_within(
+        running: &'a Arc<Running>,
+        message: Message,
+        limit: Duration,
+    ) -> Result<Self, SendError> {
         let began = Instant::now();
         let message = running.complete(message)?;
-        let topic = running.topics.get(message.topic());
-        Ok(Self { running, topic, message, began, deadline: began + running.config.send_timeout })
+        let topic = running.topics.of(&message);
+        Ok(Self { running, topic, message, began, deadline: began + limit })
     }
 
     /// This queue, if it is one of the message's topic.
-    fn only(&self, queue: &MessageQueue) -> Result<Target, SendError> {
+    pub(super) fn only(&self, queue: &MessageQueue) -> Result<Target, SendError> {
         let namespace = self.running.client.config().namespace.as_deref();
         let topic = namespace::wrap(namespace, &queue.topic);
         if topic != self.topic.wire_name {
@@ -203,7 +213,7 @@ impl<'a> Call<'a> {
     }
 
     /// Sends the message, to `queue` if that is given.
-    async fn send(self, queue: Option<Target>) -> Result<SendResult, SendError> {
+    pub(super) async fn send(self, queue: Option<Target>) -> Result<SendResult, SendError> {
         let (topic, amount, began) = (Arc::clone(&self.topic), self.amount(), self.began);
         let sent = self.send_uncounted(queue).await;
         topic.count(amount, began.elapsed(), &sent);
@@ -247,7 +257,7 @@ impl<'a> Call<'a> {
         Ok((target, on_its_way))
     }
 
-    fn amount(&self) -> Amount {
+    pub(super) fn amount(&self) -> Amount {
         Amount { messages: 1, bytes: self.message.payload().len() }
     }
 }

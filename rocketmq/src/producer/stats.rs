@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::SendError;
 use crate::client::namespace;
+use crate::message::Message;
 
 /// What a producer has sent to one topic since it was started. All of it only ever grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,11 +79,21 @@ impl Topics {
 
     /// The topic that the sender knows by `name`.
     pub(super) fn get(&self, name: &str) -> Arc<Topic> {
+        self.get_in(self.namespace.as_deref(), name)
+    }
+
+    /// The topic of `message`. That of replies belongs to the brokers, and is in no namespace.
+    pub(super) fn of(&self, message: &Message) -> Arc<Topic> {
+        let namespace = self.namespace.as_deref().filter(|_| !message.is_reply());
+        self.get_in(namespace, message.topic())
+    }
+
+    fn get_in(&self, namespace: Option<&str>, name: &str) -> Arc<Topic> {
         let mut topics = self.lock();
         if let Some(topic) = topics.get(name) {
             return Arc::clone(topic);
         }
-        let (name, wire_name) = (Arc::from(name), namespace::wrap(self.namespace.as_deref(), name));
+        let (name, wire_name) = (Arc::from(name), namespace::wrap(namespace, name));
         let topic = Arc::new(Topic { name: Arc::clone(&name), wire_name, counts: Counts::default() });
         topics.insert(name, Arc::clone(&topic));
         topic

@@ -135,6 +135,7 @@ requests! {
     LockBatchMq = LOCK_BATCH_MQ -> JsonBody<body::LockedQueues>;
     UnlockBatchMq = UNLOCK_BATCH_MQ -> ();
     RecallMessage = RECALL_MESSAGE -> RecallMessageResponse;
+    PushReply = PUSH_REPLY_MESSAGE_TO_CLIENT -> ();
 }
 
 header! {
@@ -372,6 +373,28 @@ header! {
 header! {
     /// The members of this group have changed (40); from a broker to a client, without an answer.
     NotifyConsumerIdsChanged { consumer_group: String = "consumerGroup", }
+}
+
+header! {
+    /// Somebody has answered a request of this client's (326); from a broker to a client, with the reply's body.
+    /// Source: `protocol.md` section 2.9.
+    PushReply {
+        producer_group: String = "producerGroup",
+        topic: String = "topic",
+        default_topic: String = "defaultTopic",
+        default_topic_queue_nums: i32 = "defaultTopicQueueNums",
+        queue_id: i32 = "queueId",
+        sys_flag: i32 = "sysFlag",
+        born_timestamp: i64 = "bornTimestamp",
+        flag: i32 = "flag",
+        properties: Option<String> = "properties",
+        reconsume_times: Option<i32> = "reconsumeTimes",
+        unit_mode: Option<bool> = "unitMode",
+        /// `ip:port`, which Java brokers write with a `/` before it.
+        born_host: String = "bornHost",
+        store_host: String = "storeHost",
+        store_timestamp: i64 = "storeTimestamp",
+    }
 }
 
 header! {

@@ -99,14 +99,13 @@ impl RemotingClient {
     }
 
     /// Asks without waiting for an answer; returns once the connection has taken the request.
-    pub(crate) async fn tell<R: Request>(
+    pub(crate) async fn tell(
         &self,
         address: &Address,
-        request: &R,
-        body: Bytes,
+        command: RemotingCommand,
         limit: Duration,
     ) -> Result<(), RequestError> {
-        self.channel(address).oneway(self.command(request, body), limit).await
+        self.channel(address).oneway(command, limit).await
     }
 
     /// The command for a request, signed if this client signs.

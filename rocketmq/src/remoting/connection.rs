@@ -143,6 +143,19 @@ impl Peer {
         }
     }
 
+    /// Sends a command and waits for its answer, whatever the answer says.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`invoke`](Self::invoke).
+    pub(crate) async fn call(
+        &self,
+        command: RemotingCommand,
+        limit: Duration,
+    ) -> Result<RemotingCommand, RequestError> {
+        self.invoke(Frame::new(command, self.opaques.next(), self.form), limit).await
+    }
+
     /// Sends a request that is not answered; returns once the connection has taken it, not once it has left.
     pub(super) async fn oneway(&self, command: RemotingCommand, limit: Duration) -> Result<(), RequestError> {
         let code = command.request_code();

@@ -48,7 +48,7 @@ impl Program {
 
 /// What makes a short life cheap: the quick compiler, the small collector, and no file in `/tmp` that
 /// a killed process leaves behind. For 5.5.0 that saves a quarter of the memory.
-const FLAGS: [&str; 4] =
+pub(super) const FLAGS: [&str; 4] =
     ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:MaxDirectMemorySize=512m"];
 
 /// The parts of the JDK that RocketMQ reaches into, shut since Java 16.

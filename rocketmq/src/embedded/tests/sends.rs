@@ -55,7 +55,8 @@ async fn the_older_form_of_a_send_and_oneway_sends_are_understood() {
     let answer = client.invoke(RequestCode::SEND_MESSAGE, header.to_fields(), "one").await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
 
-    client.remoting.tell(&client.broker, &message("t", 0, &[]), Bytes::new(), PATIENCE).await.unwrap();
+    let command = client.remoting.command(&message("t", 0, &[]), Bytes::new());
+    client.remoting.tell(&client.broker, command, PATIENCE).await.unwrap();
     // An empty body is refused, but nobody is told; the next answer is that of the next request.
     client.send(message("t", 0, &[])).await.unwrap();
     assert_eq!(server.max_offset("t", 0), 2);
@@ -226,7 +227,10 @@ async fn the_name_server_knows_topics_and_the_cluster() {
     assert_eq!(cluster.cluster_addr_table["DefaultCluster"], ["broker-a"]);
     assert_eq!(cluster.broker_addr_table["broker-a"].broker_addrs[&0], server.broker());
     let topics = ask(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER).await;
-    assert_eq!(json::read::<TopicList>(&topics.body).unwrap().topic_list, ["TBW102", "t"]);
+    assert_eq!(
+        json::read::<TopicList>(&topics.body).unwrap().topic_list,
+        ["DefaultCluster_REPLY_TOPIC", "TBW102", "t"]
+    );
     assert_eq!(ask(RequestCode(9_999)).await.code, 3);
 }
 
