@@ -66,6 +66,7 @@ mod protocol;
 )]
 mod remoting;
 mod tasks;
+mod trace;
 
 pub use app::{App, AppBuilder, check, run};
 pub use bytes::Bytes;
@@ -88,6 +89,7 @@ pub use producer::{
 pub use protocol::{RequestCode, ResponseCode};
 pub use remoting::RequestError;
 pub use rocketmq_macros::listener;
+pub use trace::Tracer;
 
 /// What code written by `#[listener]` calls. Not public API.
 #[doc(hidden)]

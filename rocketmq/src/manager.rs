@@ -11,6 +11,7 @@ use crate::config::{ClusterConfig, NameServers};
 use crate::consumer::{LitePullConsumer, LitePullConsumerBuilder, PushConsumer, PushConsumerBuilder};
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerBuilder};
+use crate::trace::Tracer;
 
 /// The consumers and producers of a process, and the clients that they share.
 ///
@@ -50,6 +51,7 @@ struct Registered {
     consumers: HashMap<(String, String), PushConsumer>,
     lite_pull_consumers: HashMap<(String, String), LitePullConsumer>,
     producers: HashMap<(String, String), Producer>,
+    tracers: Vec<Tracer>,
 }
 
 /// Everything that is registered.
@@ -57,6 +59,7 @@ struct All {
     consumers: Vec<PushConsumer>,
     lite_pull_consumers: Vec<LitePullConsumer>,
     producers: Vec<Producer>,
+    tracers: Vec<Tracer>,
 }
 
 impl Registered {
@@ -157,6 +160,17 @@ impl MqClientManager {
         Ok(())
     }
 
+    /// Makes a tracer part of this manager, which [`start`](Self::start) starts; its traces go to the manager's cluster.
+    ///
+    /// # Errors
+    ///
+    /// Where the tracer has been registered already.
+    pub fn register_tracer(&self, tracer: &Tracer) -> Result<()> {
+        tracer.settle(self.inner.home.clone())?;
+        self.registered().tracers.push(tracer.clone());
+        Ok(())
+    }
+
     /// Starts everything that is registered: first producers, since listeners may send.
     ///
     /// # Errors
@@ -181,7 +195,10 @@ impl MqClientManager {
     }
 
     async fn start_all(&self) -> Result<()> {
-        let All { consumers, lite_pull_consumers, producers } = self.all();
+        let All { consumers, lite_pull_consumers, producers, tracers } = self.all();
+        for tracer in &tracers {
+            tracer.start().await?;
+        }
         for producer in producers.iter().filter(|producer| producer.state() == ServiceState::CreateJust) {
             producer.start().await?;
         }
@@ -196,7 +213,8 @@ impl MqClientManager {
         Ok(())
     }
 
-    /// Stops everything: consumers first, all at the same time, since their handlers may still send; then producers.
+    /// Stops everything: consumers first, all at the same time, since their handlers may still send; then producers, and
+    /// tracers last.
     ///
     /// # Errors
     ///
@@ -207,7 +225,7 @@ impl MqClientManager {
     }
 
     async fn shutdown_all(&self) -> Result<()> {
-        let All { consumers, lite_pull_consumers, producers } = self.all();
+        let All { consumers, lite_pull_consumers, producers, tracers } = self.all();
         let mut stops = tokio::task::JoinSet::new();
         for consumer in consumers {
             stops.spawn(async move { consumer.shutdown().await });
@@ -226,6 +244,10 @@ impl MqClientManager {
         for producer in producers {
             producer.shutdown().await;
         }
+        // Last, as they tell of all that the others did.
+        for tracer in tracers {
+            tracer.shutdown().await;
+        }
         result
     }
 
@@ -235,6 +257,7 @@ impl MqClientManager {
             consumers: registered.consumers.values().cloned().collect(),
             lite_pull_consumers: registered.lite_pull_consumers.values().cloned().collect(),
             producers: registered.producers.values().cloned().collect(),
+            tracers: registered.tracers.clone(),
         }
     }
 

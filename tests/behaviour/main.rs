@@ -30,3 +30,4 @@ mod send_ways;
 mod shutdown;
 mod start;
 mod status;
+mod traces;

@@ -155,12 +155,17 @@ impl Server {
 
     /// Whether messages can be delayed by time, which releases before 5.0 deliver at once.
     pub(crate) fn knows_timers(&self) -> bool {
+        !self.is_4_9()
+    }
+
+    /// Whether it is of a release before 5.0.
+    pub(crate) fn is_4_9(&self) -> bool {
         let version = match &self.inner {
-            Inner::Embedded(_) => return true,
+            Inner::Embedded(_) => return false,
             Inner::Shared(server) => server.version(),
             Inner::Alone(server) => owned(server).version(),
         };
-        version == Version::V5_5_0
+        version == Version::V4_9_7
     }
 
     pub(crate) fn name_server(&self) -> String {

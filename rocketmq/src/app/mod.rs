@@ -21,10 +21,11 @@ pub use builder::AppBuilder;
 use self::parts::{Member, Parts};
 use self::plan::{Plan, PlannedGroup};
 use crate::client::{MqClientManager, ServiceState};
-use crate::config::{Config, LoadedConfig};
+use crate::config::{Config, DEFAULT_CLUSTER, LoadedConfig};
 use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::error::{Error, Result};
 use crate::producer::{Hooks, Producer};
+use crate::trace::Tracer;
 
 /// Reads `rocketmq.yaml`, starts a consumer for every group of annotated listeners, and runs until SIGINT or SIGTERM;
 /// then stops gracefully.
@@ -58,6 +59,8 @@ pub fn check(path: impl AsRef<Path>) -> Result<()> {
 pub struct App {
     managers: BTreeMap<String, MqClientManager>,
     parts: Parts,
+    /// By the names of the clusters that they write to; none without `trace.enabled`.
+    tracers: BTreeMap<String, Tracer>,
     #[cfg(feature = "health")]
     status_page: Option<status_page::StatusPage>,
     #[cfg(feature = "embedded")]
@@ -216,11 +219,21 @@ async fn start(
     send_hooks: &Hooks,
     plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>,
 ) -> Result<App> {
-    let producers = plan::producers(&loaded.config, send_hooks)?;
-    let plan = plan(loaded, &producers)?;
+    let tracers = tracers(&loaded.config)?;
+    let producers = plan::producers(&loaded.config, |cluster| {
+        let mut hooks = send_hooks.clone();
+        tracers.get(cluster).cloned().into_iter().for_each(|tracer| hooks.add(tracer));
+        hooks
+    })?;
+    let mut plan = plan(loaded, &producers)?;
+    for group in &mut plan.groups {
+        let tracer = tracers.get(&group.cluster).cloned();
+        tracer.into_iter().for_each(|tracer| group.consume_hooks.add(tracer));
+    }
     let mut app = App {
         managers: BTreeMap::new(),
         parts: Parts::default(),
+        tracers,
         #[cfg(feature = "health")]
         status_page: None,
         #[cfg(feature = "embedded")]
@@ -237,6 +250,13 @@ async fn start(
     }
 }
 
+/// What traces each of the clusters, where the file asks for it.
+fn tracers(config: &Config) -> Result<BTreeMap<String, Tracer>> {
+    let clusters = config.clusters.keys().map(String::as_str).chain([DEFAULT_CLUSTER]);
+    let tracer = |name: &str| Ok((name.to_owned(), Tracer::new(config.trace.clone())?));
+    clusters.filter(|_| config.trace.enabled).map(tracer).collect()
+}
+
 impl App {
     async fn start_all(
         &mut self,
@@ -246,8 +266,7 @@ impl App {
     ) -> Result<()> {
         for (name, producer) in producers {
             let cluster = loaded.config.producers.get(&name).and_then(|config| config.cluster.clone());
-            let manager =
-                self.manager(loaded, cluster.as_deref().unwrap_or(crate::config::DEFAULT_CLUSTER)).await?;
+            let manager = self.manager(loaded, cluster.as_deref().unwrap_or(DEFAULT_CLUSTER)).await?;
             manager.register_producer(&producer)?;
             self.parts.producers.insert(name, producer);
         }
@@ -300,6 +319,7 @@ impl App {
         let cluster = self.with_addresses(name, cluster).await?;
         info!(cluster = name, name_servers = %cluster.name_servers, "cluster");
         let manager = MqClientManager::new(cluster);
+        self.tracers.get(name).map_or(Ok(()), |tracer| manager.register_tracer(tracer))?;
         self.managers.insert(name.to_owned(), manager.clone());
         Ok(manager)
     }

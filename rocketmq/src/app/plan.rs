@@ -71,11 +71,15 @@ pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
     problems.into_result()
 }
 
-/// The producers of the configuration, not registered yet.
-pub(super) fn producers(config: &Config, send_hooks: &Hooks) -> Result<BTreeMap<String, Producer>> {
+/// The producers of the configuration, not registered yet, with the hooks for their clusters.
+pub(super) fn producers(
+    config: &Config,
+    send_hooks: impl Fn(&str) -> Hooks,
+) -> Result<BTreeMap<String, Producer>> {
     let make = |(name, config): (&String, &crate::config::ProducerConfig)| {
         let group = config.group.clone().unwrap_or_else(|| name.clone());
-        let builder = Producer::builder(group).config(config.clone()).hooks(send_hooks.clone());
+        let cluster = config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
+        let builder = Producer::builder(group).config(config.clone()).hooks(send_hooks(cluster));
         let producer = builder.create()?;
         Ok((name.clone(), producer))
     };
@@ -159,7 +163,6 @@ fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     };
     let lacks_port =
         |cluster: &ClusterConfig| cluster.client.vip_channel && cluster.name_servers == NameServers::Embedded;
-    refuse(config.trace.enabled, "trace.enabled", NOT_YET);
     #[cfg(not(feature = "health"))]
     refuse(config.health.listen.is_some(), "health.listen", NO_STATUS_PAGE);
     refuse(lacks_port(&config.cluster), "client.vip_channel", NO_SECOND_PORT);

@@ -156,12 +156,12 @@ fn state_that_nobody_gave_is_found_with_its_listener() {
 }
 
 #[test]
-fn a_setting_that_would_do_nothing_yet_is_refused() {
+fn a_setting_that_cannot_have_an_effect_is_refused() {
     static ONE: ListenerDef = listener("app::one", 5, "g", "t");
-    assert_snapshot!(problems("name_servers: a:1\ntrace:\n  enabled: true", &[&ONE]), @r#"
+    assert_snapshot!(problems("name_servers: embedded\nclient:\n  vip_channel: true", &[&ONE]), @r#"
     rocketmq cannot start: 1 problem
 
-      <yaml>:3  trace.enabled: not supported yet; remove it
+      <yaml>:3  client.vip_channel: the embedded server has no second port; remove it
 
     nothing was started
     "#);

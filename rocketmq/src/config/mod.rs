@@ -34,6 +34,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 pub use client::{ClientConfig, SerializeType, Startup};
 pub use cluster::{AclConfig, ClusterConfig, NameServers, Secret, TlsConfig};
@@ -194,18 +195,43 @@ pub struct TraceConfig {
     pub enabled: bool,
     /// The topic to write them to; default `RMQ_SYS_TRACE_TOPIC`, which brokers with `traceTopicEnable` have.
     pub topic: String,
+    /// Traces that may wait to be sent; default 2048, 1 to 1000000. Beyond it they are dropped, messages are not held up.
+    pub max_queued: u32,
+    /// Traces that travel in one message; default 20, 1 to 1000.
+    pub batch: u32,
+    /// How long the first of them waits for others; default `5s`, 10ms to 1m.
+    pub linger: Duration,
 }
 
 impl Default for TraceConfig {
     fn default() -> Self {
-        Self { enabled: false, topic: "RMQ_SYS_TRACE_TOPIC".to_owned() }
+        Self {
+            enabled: false,
+            topic: "RMQ_SYS_TRACE_TOPIC".to_owned(),
+            max_queued: 2048,
+            batch: 20,
+            linger: Duration::from_secs(5),
+        }
     }
 }
 
 impl TraceConfig {
+    /// Checks a value made by hand against the ranges that hold for the file.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        check_by_hand(|keys| self.clone().read(keys))
+    }
+
     fn read(&mut self, keys: &mut Section<'_, '_>) {
         keys.value("enabled", &mut self.enabled);
         keys.checked("topic", &mut self.topic, |topic| check_topic(topic));
+        keys.within("max_queued", &mut self.max_queued, 1..=1_000_000);
+        keys.within("batch", &mut self.batch, 1..=1000);
+        let linger = Duration::from_millis(10)..=Duration::from_secs(60);
+        keys.within("linger", &mut self.linger, linger);
     }
 }
 

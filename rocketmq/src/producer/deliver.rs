@@ -72,6 +72,8 @@ struct Place<'a> {
     address: Address,
     /// Known where it matters.
     version: Option<BrokerVersion>,
+    /// When the attempt began.
+    begun: Instant,
 }
 
 impl Running {
@@ -226,9 +228,10 @@ impl Running {
         queue: &'a MessageQueue,
         deadline: Instant,
     ) -> Result<Place<'a>, AttemptError> {
+        let begun = Instant::now();
         let address = self.publish_address(queue, deadline).await?;
         if !prepared.needs_version() {
-            return Ok(Place { queue, address, version: None });
+            return Ok(Place { queue, address, version: None, begun });
         }
         let limit = deadline.saturating_duration_since(Instant::now());
         let version = self.client.broker_version(&address, limit).await?;
@@ -236,7 +239,7 @@ impl Running {
             let error = SendError::unsupported(BrokerFeature::TimerMessage, &address, version);
             return Err(AttemptError::Unsupported(error));
         }
-        Ok(Place { queue, address, version: Some(version) })
+        Ok(Place { queue, address, version: Some(version), begun })
     }
 
     pub(super) async fn publish_address(
@@ -291,6 +294,7 @@ impl Running {
             properties: prepared.properties(),
             attempt,
             oneway,
+            took: place.begun.elapsed(),
         }
     }
 
@@ -348,5 +352,7 @@ fn result(topic: &Topic, prepared: &Prepared, queue: &MessageQueue, answer: Send
         queue_offset: answer.header.queue_offset,
         transaction_id: answer.header.transaction_id,
         recall_handle: answer.header.recall_handle,
+        region_id: answer.header.region_id,
+        is_traced: answer.header.trace_on != Some(false),
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::SendResult;
 use crate::message::{Message, MessageQueue};
@@ -63,6 +64,8 @@ pub struct Sending<'a> {
     pub attempt: u32,
     /// Whether the broker does not answer.
     pub oneway: bool,
+    /// How long the attempt has taken so far.
+    pub took: Duration,
 }
 
 /// The hooks of a producer, in the order in which they were added.

@@ -22,6 +22,10 @@ pub struct SendResult {
     /// By which a message that is delayed by time can be taken back before it is delivered: see
     /// [`Producer::recall`](crate::Producer::recall).
     pub recall_handle: Option<String>,
+    /// The region of the broker, if it says one.
+    pub region_id: Option<String>,
+    /// Whether the broker wants [traces](crate::Tracer) of the message.
+    pub is_traced: bool,
 }
 
 /// How safely a message is stored. In all cases it is stored, and will be delivered.
@@ -69,6 +73,8 @@ impl SendResult {
                 queue: self.queue.clone(),
                 transaction_id: None,
                 recall_handle: None,
+                region_id: self.region_id.clone(),
+                is_traced: self.is_traced,
                 status: self.status,
             })
             .collect()
@@ -88,6 +94,8 @@ mod tests {
             queue_offset: 7,
             transaction_id: None,
             recall_handle: None,
+            region_id: None,
+            is_traced: true,
         }
     }
 

@@ -256,7 +256,9 @@ fn a_group_takes_what_it_does_not_say_from_the_defaults_and_says_whose_it_is() {
         .effective()
         .iter()
         .filter(|value| {
-            value.key.ends_with(".batch") && !value.key.contains("pop") || value.key.ends_with("span")
+            let is_group = value.key.starts_with("groups.") || value.key.starts_with("defaults.");
+            is_group && !value.key.contains("pop") && value.key.ends_with(".batch")
+                || value.key.ends_with("span")
         })
         .map(ToString::to_string)
         .collect();
