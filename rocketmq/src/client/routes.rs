@@ -137,6 +137,17 @@ impl MqClient {
         master.or_else(|| addresses().find_map(|addresses| addresses.values().next())).cloned()
     }
 
+    /// The masters of the brokers that hold `topic`, with their names.
+    pub(crate) fn masters_of(&self, topic: &str) -> Vec<(Arc<str>, Address)> {
+        let tables = self.routes.lock();
+        let brokers = tables.topics.get(topic).map(|route| route.brokers()).unwrap_or_default();
+        let master = |name: &str| {
+            let (name, addresses) = tables.brokers.get_key_value(name)?;
+            Some((Arc::clone(name), Arc::clone(route::choose(addresses, Access::Write)?)))
+        };
+        brokers.iter().filter_map(|broker| master(&broker.broker_name)).collect()
+    }
+
     /// Any queue of the broker `name` that some topic has there, for a question that every broker answers.
     pub(crate) fn any_queue_on(&self, name: &str) -> Option<MessageQueue> {
         let tables = self.routes.lock();

@@ -15,6 +15,7 @@ use super::stored::{
     SYS_FLAG_AT,
 };
 use super::{Message, MessageQueue, id, properties, sys_flag};
+use crate::protocol::pop;
 
 /// A message that a broker delivered.
 ///
@@ -82,6 +83,14 @@ impl MessageExt {
                 stored::property_span(&self.record, self.properties, properties::RETRY_TOPIC)
         {
             self.topic = origin;
+        }
+    }
+
+    /// Shows the topic that the message was first sent to, where it stands in one of those for messages that `group`
+    /// popped before and did not acknowledge.
+    pub(crate) fn restore_popped_topic(&mut self, group: &str) {
+        if let Some((_, origin)) = pop::origin_of_retry(group, self.topic()) {
+            self.topic = Span(self.topic.1 - origin.len() as u32, self.topic.1);
         }
     }
 
@@ -311,6 +320,19 @@ mod tests {
         );
         message.restore_topic("%RETRY%g");
         assert_eq!(message.topic(), "orders");
+    }
+
+    #[test]
+    fn a_message_that_was_popped_before_shows_the_topic_it_was_sent_to() {
+        for (topic, shown) in [
+            ("%RETRY%g_orders", "orders"),
+            ("%RETRY%other_orders", "%RETRY%other_orders"),
+            ("orders", "orders"),
+        ] {
+            let mut message = MessageExt::from(Message::new(topic).body("x"));
+            message.restore_popped_topic("g");
+            assert_eq!(message.topic(), shown);
+        }
     }
 
     #[test]

@@ -67,6 +67,10 @@ pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
 /// A timer message (5.x): the time of delivery in Unix milliseconds.
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
 
+/// On a popped message that came before: its handle.
+pub(crate) const POP_CK: &str = "POP_CK";
+/// When a message was popped for the first time, in Unix milliseconds.
+pub(crate) const FIRST_POP_TIME: &str = "1ST_POP_TIME";
 /// The light queues (5.x) that get the message as well, separated by commas.
 pub(crate) const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
 /// What delays a message; of several, brokers take the first one.

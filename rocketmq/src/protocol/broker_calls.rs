@@ -107,6 +107,8 @@ pub(crate) struct ConsumerRunningInfo {
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) subscription_set: Vec<SubscriptionData>,
     pub(crate) mq_table: BTreeMap<MessageQueue, ProcessQueueInfo>,
+    /// What is popped instead of pulled.
+    pub(crate) mq_pop_table: BTreeMap<MessageQueue, PopQueueInfo>,
     /// By topic.
     pub(crate) status_table: BTreeMap<String, ConsumeStatus>,
     pub(crate) jstack: Option<String>,
@@ -133,6 +135,16 @@ pub(crate) struct ProcessQueueInfo {
     pub(crate) droped: bool,
     pub(crate) last_pull_timestamp: i64,
     pub(crate) last_consume_timestamp: i64,
+}
+
+/// Queues whose messages a member pops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PopQueueInfo {
+    pub(crate) wait_ack_count: usize,
+    /// With one p, on the wire.
+    pub(crate) droped: bool,
+    pub(crate) last_pop_timestamp: i64,
 }
 
 /// How a group does with one topic. Times are in milliseconds.
@@ -164,12 +176,17 @@ impl ConsumerRunningInfo {
             jstack: Option<&'a str>,
         }
 
-        let Self { properties, subscription_set, mq_table, status_table, jstack } = self;
+        let Self { properties, subscription_set, mq_table, mq_pop_table, status_table, jstack } = self;
         let plain = Plain { properties, subscription_set, status_table, jstack: jstack.as_deref() };
         let mut body = json::write(&plain);
-        // The one member that JSON cannot write goes before the closing brace.
+        // The members that JSON cannot write go before the closing brace.
         body.pop();
-        body.extend_from_slice(format!(r#","mqTable":{}}}"#, json::write_queue_map(mq_table)).as_bytes());
+        body.extend_from_slice(format!(r#","mqTable":{}"#, json::write_queue_map(mq_table)).as_bytes());
+        if !mq_pop_table.is_empty() {
+            let table = json::write_queue_map(mq_pop_table);
+            body.extend_from_slice(format!(r#","mqPopTable":{table}"#).as_bytes());
+        }
+        body.push(b'}');
         body
     }
 }

@@ -144,4 +144,11 @@ impl RequestCode {
     pub const GET_EARLIEST_MSG_STORETIME: Self = Self(32);
     /// A pull of a lite pull consumer; 5.x only.
     pub const LITE_PULL_MESSAGE: Self = Self(361);
+    /// 5.x only, as all that follow.
+    pub const QUERY_ASSIGNMENT: Self = Self(400);
+    pub const SET_MESSAGE_REQUEST_MODE: Self = Self(401);
+    pub const POP_MESSAGE: Self = Self(200_050);
+    pub const ACK_MESSAGE: Self = Self(200_051);
+    pub const CHANGE_MESSAGE_INVISIBLETIME: Self = Self(200_053);
+    pub const BATCH_ACK_MESSAGE: Self = Self(200_151);
 }

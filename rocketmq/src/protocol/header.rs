@@ -431,6 +431,8 @@ header! {
     TimestampResponse { timestamp: i64 = "timestamp", }
 }
 
+pub(super) use {bare, requests};
+
 #[cfg(test)]
 mod tests {
     use super::*;

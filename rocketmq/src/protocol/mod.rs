@@ -11,6 +11,7 @@ mod command;
 mod ext_fields;
 pub(crate) mod header;
 pub(crate) mod json;
+pub(crate) mod pop;
 
 pub use code::{RequestCode, ResponseCode};
 pub(crate) use command::{DecodeError, HeaderForm, RemotingCommand};
