@@ -62,7 +62,7 @@ impl Broker {
     }
 
     /// Changes the state, then carries out what follows for others.
-    fn change<T>(&self, act: impl FnOnce(&mut State, Now, &mut Effects) -> T) -> T {
+    pub(super) fn change<T>(&self, act: impl FnOnce(&mut State, Now, &mut Effects) -> T) -> T {
         let mut effects = Effects::default();
         let result = self.with_state(|state| act(state, self.clock.now(), &mut effects));
         effects.carry_out();
@@ -82,6 +82,9 @@ impl Broker {
     }
 
     fn answer(&self, connection: &Connection, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
+        if let Some(answered) = self.answer_pop_request(command) {
+            return answered;
+        }
         match command.request_code() {
             RequestCode::SEND_MESSAGE | RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE => {
                 Ok(self.send(connection, command))
@@ -333,6 +336,7 @@ impl Service for Broker {
             RequestCode::SEND_REPLY_MESSAGE | RequestCode::SEND_REPLY_MESSAGE_V2 => {
                 self.reply(connection, &command, answer);
             }
+            RequestCode::POP_MESSAGE => self.pop(connection, &command, answer),
             _ => answer.send(self.answer(connection, &command).unwrap_or_else(Refusal::into_command)),
         }
     }
@@ -342,7 +346,7 @@ impl Service for Broker {
     }
 }
 
-fn success() -> RemotingCommand {
+pub(super) fn success() -> RemotingCommand {
     RemotingCommand::response(ResponseCode::SUCCESS, None)
 }
 

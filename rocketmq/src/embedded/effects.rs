@@ -11,12 +11,17 @@ use crate::remoting::Answer;
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pulled: Vec<(Answer, Result<PullReply, Refusal>)>,
+    answers: Vec<(Answer, RemotingCommand)>,
     changed: Vec<Changed>,
 }
 
 impl Effects {
     pub(super) fn answer(&mut self, answer: Answer, pulled: Result<PullReply, Refusal>) {
         self.pulled.push((answer, pulled));
+    }
+
+    pub(super) fn send(&mut self, answer: Answer, command: RemotingCommand) {
+        self.answers.push((answer, command));
     }
 
     pub(super) fn tell(&mut self, changed: impl IntoIterator<Item = Changed>) {
@@ -35,6 +40,9 @@ impl Effects {
                 // One that is too busy to be told finds out at its next rebalance.
                 peer.try_oneway(notification.clone());
             }
+        }
+        for (answer, command) in self.answers {
+            answer.send(command);
         }
         for (answer, pulled) in self.pulled {
             answer.send(pulled.map_or_else(Refusal::into_command, PullReply::into_command));

@@ -34,22 +34,27 @@
 //!
 //! What a request passes on its way in: [`endpoint`] (a port and its connections), [`broker`] (which request is
 //! which), then one lock around [`state`]; what the state decided is carried out after the lock is free
-//! ([`effects`]). [`sending`], [`retrying`] and [`pulling`] are the decisions, [`store`], [`delay`], [`held_pulls`],
-//! [`groups`], [`offsets`] and [`locks`] what they are about. [`name_server`] tells where all this is.
+//! ([`effects`]). [`sending`], [`retrying`], [`pulling`], [`popping`] and [`assigning`] are the decisions, [`store`],
+//! [`delay`], [`held_pulls`], [`held_pops`], [`leases`], [`groups`], [`offsets`] and [`locks`] what they are about. [`name_server`] tells where all this is.
 //!
 //! Source: `protocol.md` sections 2 and 6, the processors of Apache's broker.
 
+mod assigning;
 mod broker;
 mod clock;
 mod delay;
 mod effects;
 mod endpoint;
 mod groups;
+mod held_pops;
 mod held_pulls;
+mod leases;
 mod locks;
 mod name_server;
 mod names;
 mod offsets;
+mod pop_requests;
+mod popping;
 mod pulling;
 mod replying;
 mod retrying;

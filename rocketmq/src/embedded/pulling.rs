@@ -48,7 +48,7 @@ impl Filter {
     }
 
     /// What a pull itself asks for.
-    fn parse(expression: &str, kind: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(expression: &str, kind: &str) -> Result<Self, Refusal> {
         let tags = tag::parse(expression);
         match kind {
             "" | "TAG" if matches!(expression, "" | "*") => Ok(Self::All),

@@ -18,8 +18,6 @@ use crate::protocol::body::perm;
 use crate::protocol::header::{RecallMessage, RecallMessageResponse, SendMessageResponse, SendMessageV2};
 
 const MAX_BODY_BYTES: usize = 4 << 20;
-/// The handle by which POP consumers acknowledge; senders must not set it.
-const POP_CHECK_POINT: &str = "POP_CK";
 
 /// A message or a batch, and who sent it.
 #[derive(Debug)]
@@ -83,7 +81,8 @@ impl State {
         message.properties = edit_properties(
             &message.properties,
             &[
-                (POP_CHECK_POINT, None),
+                // The handle by which POP consumers acknowledge is not the sender's to set.
+                (properties::POP_CK, None),
                 (properties::UNIQUE_KEY, Some(&unique_key)),
                 (properties::CLUSTER, Some(CLUSTER_NAME)),
                 (properties::MSG_REGION, Some(REGION)),
@@ -168,7 +167,7 @@ impl State {
         }
         let Some(first) = stored.first() else { return Err(Refusal::illegal_message()) };
         let tag_hashes: Vec<_> = stored.iter().map(|stored| stored.tag_hash).collect();
-        self.wake_pulls(&batch.topic, batch.queue_id, &tag_hashes, effects);
+        self.wake_waiting(&batch.topic, batch.queue_id, &tag_hashes, now, effects);
         let ids: Vec<_> =
             stored.iter().map(|stored| id::of_offset(self.store.host(), stored.position)).collect();
         Ok(response(ids.join(","), batch.queue_id, first.queue_offset, unique_key))

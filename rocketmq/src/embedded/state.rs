@@ -6,12 +6,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::assigning::RequestModes;
 use super::clock::Now;
 use super::delay::DelayedMessages;
 use super::effects::Effects;
 use super::endpoint::ConnectionId;
 use super::groups::Groups;
+use super::held_pops::HeldPops;
 use super::held_pulls::HeldPulls;
+use super::leases::Leases;
 use super::locks::Locks;
 use super::names;
 use super::offsets::Offsets;
@@ -68,6 +71,11 @@ pub(super) struct State {
     pub(super) store: Store,
     pub(super) delayed: DelayedMessages,
     pub(super) held: HeldPulls,
+    pub(super) held_pops: HeldPops,
+    /// Pops so far: what takes turns goes by them.
+    pub(super) pops: u64,
+    pub(super) leases: Leases,
+    pub(super) modes: RequestModes,
     pub(super) groups: Groups,
     pub(super) offsets: Offsets,
     pub(super) locks: Locks,
@@ -85,6 +93,10 @@ impl State {
             store,
             delayed,
             held: HeldPulls::default(),
+            held_pops: HeldPops::default(),
+            pops: 0,
+            leases: Leases::default(),
+            modes: RequestModes::default(),
             groups: Groups::default(),
             offsets: Offsets::default(),
             locks: Locks::default(),
@@ -103,10 +115,16 @@ impl State {
         for pull in self.held.expired(now.instant) {
             self.answer_held(pull, effects);
         }
+        self.run_due_pops(now, effects);
         effects.tell(self.groups.expire(now.instant));
         self.locks.sweep(now.instant);
         self.requesters.expire(now.instant);
-        let due = [self.delayed.next_time(), self.held.next_deadline()];
+        let due = [
+            self.delayed.next_time(),
+            self.held.next_deadline(),
+            self.held_pops.next_deadline(),
+            self.leases.next_end(),
+        ];
         let next = due.into_iter().flatten().min().unwrap_or(now.instant + SWEEP_INTERVAL);
         let next = next.min(now.instant + SWEEP_INTERVAL);
         self.alarm_at = Some(next);
@@ -129,33 +147,37 @@ impl State {
         effects: &mut Effects,
     ) -> Option<Appended> {
         let appended = self.store.append(message, now)?;
-        self.wake_pulls(&message.topic, message.queue_id, &[appended.tag_hash], effects);
+        self.wake_waiting(&message.topic, message.queue_id, &[appended.tag_hash], now, effects);
         Some(appended)
     }
 
     /// Answers those who wait for messages with these tags.
-    pub(super) fn wake_pulls(
+    pub(super) fn wake_waiting(
         &mut self,
         topic: &str,
         queue_id: i32,
         tag_hashes: &[i32],
+        now: Now,
         effects: &mut Effects,
     ) {
         for pull in self.held.arrived(topic, queue_id, tag_hashes) {
             self.answer_held(pull, effects);
         }
+        self.wake_pops(topic, now, effects);
     }
 
     /// A connection is gone.
     pub(super) fn disconnect(&mut self, connection: ConnectionId, effects: &mut Effects) {
         self.held.disconnect(connection);
         self.requesters.disconnect(connection);
+        self.held_pops.disconnect(connection);
         effects.tell(self.groups.disconnect(connection));
     }
 
     /// The broker has stopped: what a real one does not write to disk is gone.
     pub(super) fn forget_clients(&mut self) {
         self.held.clear();
+        self.held_pops.clear();
         self.groups.clear_members();
         self.locks.clear();
         self.requesters.clear();

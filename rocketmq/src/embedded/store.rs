@@ -298,7 +298,7 @@ impl Store {
     }
 }
 
-fn encode(
+pub(super) fn encode(
     message: &NewMessage,
     store_host: SocketAddr,
     queue_offset: i64,
