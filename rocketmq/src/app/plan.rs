@@ -130,6 +130,12 @@ fn make(
         }
         // They agree, or nothing is started.
         let orderly = members.iter().any(|member| member.orderly);
+        let broadcast = members.iter().any(|member| member.broadcast);
+        if let Some(problem) = config.mode_problem(orderly, broadcast) {
+            let problem = Problem::new(format!("group `{name}`: {problem}"));
+            let place = members.iter().map(|member| member.subscription.place.as_str()).next();
+            problems.push(place.into_iter().fold(problem, Problem::at));
+        }
         let subscriptions: Vec<_> = members.into_iter().map(|member| member.subscription).collect();
         for conflict in conflicts(&subscriptions) {
             problems.push(

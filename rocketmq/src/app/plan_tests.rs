@@ -53,6 +53,25 @@ fn listeners_of_a_group_become_one_consumer() {
 }
 
 #[test]
+fn what_brokers_hand_out_one_by_one_has_no_order() {
+    static LEDGER: ListenerDef = ListenerDef { orderly: true, ..listener("app::ledger", 1, "ledger", "a") };
+    assert_snapshot!(problems("name_servers: a:1\ndefaults: { mode: pop }", &[&LEDGER]), @"
+    rocketmq cannot start: 1 problem
+
+      app::ledger (src/main.rs:1)  group `ledger`: `mode: pop` is for concurrent groups, and this one is orderly: set `mode: pull` for it
+
+    nothing was started
+    ");
+    assert_snapshot!(problems("name_servers: a:1\ngroups: { ledger: { rebalance: broker } }", &[&LEDGER]), @"
+    rocketmq cannot start: 1 problem
+
+      app::ledger (src/main.rs:1)  group `ledger`: `rebalance: broker` is for concurrent groups, and this one is orderly: set `rebalance: client` for it
+
+    nothing was started
+    ");
+}
+
+#[test]
 fn a_group_consumes_in_order_if_all_of_its_listeners_want_that() {
     static FIRST: ListenerDef = ListenerDef { orderly: true, ..listener("app::first", 1, "ledger", "a") };
     static SECOND: ListenerDef = ListenerDef { orderly: true, ..listener("app::second", 2, "ledger", "b") };

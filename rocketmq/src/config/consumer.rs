@@ -72,9 +72,16 @@ pub struct ConsumerConfig {
     pub rooms: Vec<String>,
     /// For `allocate: by_config`: the queues of this member, each written `topic/broker/0`.
     pub queues: Vec<FixedQueue>,
-    /// Who shares the queues; default `client`. `broker` asks a 5.x broker, which may then say POP.
+    /// How messages come; default `pull`. `pop` needs 5.x brokers; concurrent groups only.
+    ///
+    /// With `pop` the consumer sees to it that the brokers know (`mqadmin setConsumeMode`, which asks for the right to do
+    /// so where brokers check rights), and asks them for its share. An operator may change the mode back while
+    /// consumers run, and they follow; the next start sets it again.
+    pub mode: ConsumeMode,
+    /// Who shares the queues; default `client`. `broker` asks a 5.x broker, and obeys whichever mode it says,
+    /// for each topic: PULL or POP; concurrent groups only. With `mode: pop` brokers are asked whatever stands here.
     pub rebalance: Rebalance,
-    /// POP consumption, in force where a 5.x broker assigns queues in that mode.
+    /// POP consumption, in force where messages come in that mode.
     pub pop: PopConfig,
 }
 
@@ -100,6 +107,7 @@ impl Default for ConsumerConfig {
             allocate: Allocate::Averagely,
             rooms: Vec::new(),
             queues: Vec::new(),
+            mode: ConsumeMode::Pull,
             rebalance: Rebalance::Client,
             pop: PopConfig::default(),
         }
@@ -138,6 +146,7 @@ impl ConsumerConfig {
         keys.value("allocate", &mut self.allocate);
         keys.value("rooms", &mut self.rooms);
         keys.value("queues", &mut self.queues);
+        keys.value("mode", &mut self.mode);
         keys.value("rebalance", &mut self.rebalance);
         keys.section("pop", |keys| self.pop.read(keys));
         if keys.is_clean() {
@@ -145,8 +154,40 @@ impl ConsumerConfig {
         }
     }
 
+    /// Whether brokers are asked for this member's share of the queues, and for the mode.
+    pub(crate) fn asks_brokers(&self) -> bool {
+        self.mode == ConsumeMode::Pop || self.rebalance == Rebalance::Broker
+    }
+
+    /// Why listeners of this kind cannot have what is configured, if they cannot: what brokers hand out one by one has no
+    /// order, and goes to one member.
+    pub(crate) fn mode_problem(&self, orderly: bool, broadcast: bool) -> Option<String> {
+        let (key, instead) = match (self.mode, self.rebalance) {
+            (ConsumeMode::Pop, _) => ("mode: pop", "mode: pull"),
+            (_, Rebalance::Broker) => ("rebalance: broker", "rebalance: client"),
+            _ => return None,
+        };
+        let kind = match (orderly, broadcast) {
+            (true, _) => "orderly",
+            (_, true) => "broadcast",
+            _ => return None,
+        };
+        Some(format!("`{key}` is for concurrent groups, and this one is {kind}: set `{instead}` for it"))
+    }
+
     /// The rules between keys.
     fn relate(&self, keys: &mut Section<'_, '_>) {
+        let is_known_to_brokers = matches!(self.allocate, Allocate::Averagely | Allocate::Circle);
+        if self.asks_brokers() && !is_known_to_brokers {
+            let word = self.allocate.show();
+            keys.problem_with(
+                "allocate",
+                format!(
+                    "`mode: pop` and `rebalance: broker` leave the share to brokers, which know `averagely` and \
+                     `circle`, not `{word}`"
+                ),
+            );
+        }
         if self.allocate == Allocate::ByConfig && self.queues.is_empty() {
             keys.problem_with("allocate", "`by_config` needs `queues`, such as `queues: [topic/broker-a/0]`");
         }
@@ -206,16 +247,31 @@ impl FlowConfig {
 #[non_exhaustive]
 pub struct PopConfig {
     /// For how long a message is invisible to others once handed out; default `60s`, 5s to 5m.
+    ///
+    /// A member that dies keeps its messages from the others for so long. While a handler works, the time is
+    /// prolonged.
     pub invisible_time: Duration,
     /// Messages asked for at once; default 32, 1 to 32.
     pub batch: u32,
-    /// Messages of one queue that may be unacknowledged; default 96, 1 to 65535.
+    /// Messages of one broker, or of one queue where they are shared, that may be unacknowledged; default 96, 1 to
+    /// 65535.
+    ///
+    /// At the limit no more are asked for; one answer may go beyond it.
     pub messages_per_queue: u32,
+    /// With `mode: pop`: how many other members' queues each member pops beside its own, 1 to 65535, or 0: every member
+    /// pops from all queues. Default: 0 for a topic that was pulled before; what was set for one that was popped
+    /// before stays.
+    pub share_queues: Option<u32>,
 }
 
 impl Default for PopConfig {
     fn default() -> Self {
-        Self { invisible_time: Duration::from_secs(60), batch: 32, messages_per_queue: 96 }
+        Self {
+            invisible_time: Duration::from_secs(60),
+            batch: 32,
+            messages_per_queue: 96,
+            share_queues: None,
+        }
     }
 }
 
@@ -225,7 +281,25 @@ impl PopConfig {
         keys.within("invisible_time", &mut self.invisible_time, invisible_time);
         keys.within("batch", &mut self.batch, 1..=32);
         keys.within("messages_per_queue", &mut self.messages_per_queue, 1..=65535);
+        keys.optional_within("share_queues", &mut self.share_queues, 0..=65535);
     }
+}
+
+/// How messages come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ConsumeMode {
+    /// Each queue belongs to one member, which pulls it and stores how far it is.
+    #[default]
+    Pull,
+    /// Brokers hand out messages one by one, to any member, and want each acknowledged (5.x).
+    ///
+    /// More members than queues have work, and a member that hangs holds up nothing but what it has.
+    Pop,
+}
+
+impl Word for ConsumeMode {
+    const WORDS: &'static [(&'static str, Self)] = &[("pull", Self::Pull), ("pop", Self::Pop)];
 }
 
 /// Where a queue begins for which the group has no offset yet. Without effect once it has one.

@@ -39,8 +39,8 @@ use std::time::Duration;
 pub use client::{ClientConfig, SerializeType, Startup};
 pub use cluster::{AclConfig, ClusterConfig, NameServers, Secret, TlsConfig};
 pub use consumer::{
-    Allocate, BadPayload, ConsumeFrom, ConsumerConfig, FixedQueue, FlowConfig, PopConfig, Rebalance,
-    RetryDelay,
+    Allocate, BadPayload, ConsumeFrom, ConsumeMode, ConsumerConfig, FixedQueue, FlowConfig, PopConfig,
+    Rebalance, RetryDelay,
 };
 pub use lite_pull::LitePullConfig;
 pub use load::{LoadedConfig, Sources};

@@ -19,7 +19,7 @@ use super::queue::OwnedQueue;
 use super::stats::Tally;
 use crate::config::{self, ConsumerConfig, RetryDelay};
 use crate::listener::{BadPayload, BoxFuture, ConsumeResult, DelayLevel, Delivery, Handler, Outcome, Shape};
-use crate::message::MessageExt;
+use crate::message::{MessageExt, MessageQueue};
 use crate::tasks::{catch_panic, panic_message};
 
 /// What could neither be handled nor sent back is given to its listener again after this time.
@@ -41,7 +41,7 @@ pub(super) enum Ending {
 
 /// What is to become of the messages of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// All are done.
     Done,
     /// Those from this one on go back to the broker, with this delay level; those before it are done.
@@ -52,7 +52,7 @@ enum Verdict {
 
 impl Verdict {
     /// What counts as handled with success, and as failed, of so many messages.
-    fn tally(self, messages: usize) -> Tally {
+    pub(super) fn tally(self, messages: usize) -> Tally {
         let (ok, failed) = match self {
             Self::Done => (messages, 0),
             Self::Back { from, .. } => (from, messages.saturating_sub(from)),
@@ -242,7 +242,7 @@ impl Attempt {
             Verdict::Refuse { level: None, .. } => "it is skipped, as `on_bad_payload` says",
             Verdict::Back { .. } | Verdict::Refuse { .. } => "it will be delivered again",
         };
-        self.shared.report(&self.queue, &self.handler, &self.delivery, ending, what);
+        self.shared.report(&self.queue.queue, &self.handler, &self.delivery, ending, what);
     }
 }
 
@@ -256,7 +256,12 @@ pub(super) async fn watch(future: impl Future<Output = Outcome>, limit: Duration
 }
 
 /// The group's policy, applied to how a call ended.
-fn verdict(ending: &Ending, messages: usize, hint: Option<DelayLevel>, config: &ConsumerConfig) -> Verdict {
+pub(super) fn verdict(
+    ending: &Ending,
+    messages: usize,
+    hint: Option<DelayLevel>,
+    config: &ConsumerConfig,
+) -> Verdict {
     let later = hint.map_or_else(|| retry_level(config), |level| i32::from(level.get()));
     let all = |level| Verdict::Back { from: 0, level };
     match ending {
@@ -304,13 +309,13 @@ impl Shared {
     /// Says how a call ended that was no success, and `what` becomes of the messages.
     pub(super) fn report(
         &self,
-        queue: &OwnedQueue,
+        queue: &MessageQueue,
         handler: &Handler,
         delivery: &Delivery,
         ending: &Ending,
         what: &str,
     ) {
-        let (group, queue, message) = (&self.group, &queue.queue, delivery.message());
+        let (group, message) = (&self.group, delivery.message());
         let (listener, topic, offset) = (handler.name(), message.topic(), message.queue_offset());
         let (message_id, attempt) = (message.message_id(), message.reconsume_times() + 1);
         match ending {
@@ -340,7 +345,7 @@ impl Shared {
     /// A record that is no message can never be handled: it goes to the dead letter queue as it is, and holds the
     /// group's offset until it is there.
     pub(crate) async fn bury(&self, queue: &OwnedQueue, offset: i64, commit_log_offset: i64) {
-        while !queue.is_dropped() && !self.send_back_raw(queue, commit_log_offset).await {
+        while !queue.is_dropped() && !self.send_back_raw(&queue.queue, commit_log_offset).await {
             tokio::select! {
                 () = self.stopping().cancelled() => return,
                 () = time::sleep(RETRY_HERE) => {}

@@ -4,7 +4,7 @@
 //! the [`process_queue`] holds them and knows which offset may be stored, [`consume`] calls the listener and settles
 //! what came of it, [`send_back`] gives failed ones back to the broker. [`subscription`] says which listener a message
 //! is for. Where a group consumes in order, [`locks`] sees to it that nobody else has the queue, and [`orderly`] calls the
-//! listener.
+//! listener. Where brokers share the queues, and may hand out messages one by one, [`pop`] takes the place of most of it.
 
 mod allocate;
 mod answer;
@@ -15,6 +15,7 @@ mod hook;
 mod lite_pull;
 mod locks;
 mod orderly;
+mod pop;
 mod process_queue;
 mod puller;
 mod queue;
@@ -45,6 +46,7 @@ pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
 
 use self::locks::Order;
+use self::pop::Pop;
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
 use self::rebalance::{Rebalancer, flow_limits};
@@ -55,7 +57,7 @@ use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
 use crate::producer::Replier;
-use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel};
+use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::tasks::Tasks;
 
@@ -107,6 +109,8 @@ pub(crate) struct Shared {
     flow: Mutex<FlowLimits>,
     /// Only where the group consumes in order.
     order: Option<Order>,
+    /// Only where brokers are asked for the share.
+    pop: Option<Pop>,
     suspended: AtomicBool,
     /// Asks for a rebalance.
     wake: Notify,
@@ -266,6 +270,9 @@ impl PushConsumer {
         if let Some(conflict) = conflicts(&wishes.subscriptions).into_iter().next() {
             return Err(Error::Conflict { group: self.group().to_owned(), conflict: Box::new(conflict) });
         }
+        if let Some(problem) = self.inner.config.mode_problem(self.inner.orderly, false) {
+            return fail(problem);
+        }
         if let Some(missing) = not_yet(&self.inner.config, &wishes.subscriptions) {
             return fail(missing);
         }
@@ -284,6 +291,7 @@ impl PushConsumer {
             owned: Mutex::default(),
             flow: Mutex::new(flow_limits(&config, 1, self.inner.orderly)),
             order: self.inner.orderly.then(|| Order::new(client.tasks().child())),
+            pop: config.asks_brokers().then(Pop::default),
             suspended: AtomicBool::new(false),
             wake: Notify::new(),
             balanced: watch::Sender::new(false),
@@ -393,9 +401,6 @@ fn not_yet(config: &ConsumerConfig, subscriptions: &[Subscription]) -> Option<St
             config.allocate
         ));
     }
-    if config.rebalance != crate::config::Rebalance::Client {
-        return Some("`rebalance: broker` is not supported yet; `client` is".to_owned());
-    }
     let sql = subscriptions
         .iter()
         .find(|subscription| subscription.filter.expression_type() == ExpressionType::Sql92)?;
@@ -409,6 +414,9 @@ impl Shared {
         self.client.find_routes(&self.group, self.subscriptions.topics()).await?;
         // Brokers refuse the pulls of a group that they do not know.
         self.client.heartbeat_all().await;
+        if let Some(pop) = &self.pop {
+            self.prepare_brokers(pop).await?;
+        }
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
         let every = self.client.config().offset_interval;
@@ -466,6 +474,11 @@ impl Shared {
         self.pulling.spawn_periodic(name, period, move || work(Arc::clone(&shared)));
     }
 
+    fn subscription_data(&self) -> Vec<SubscriptionData> {
+        let leftovers = self.pop.iter().flat_map(Pop::leftovers);
+        self.subscriptions.data().into_iter().chain(leftovers).collect()
+    }
+
     fn stopping(&self) -> &CancellationToken {
         self.pulling.stopping()
     }
@@ -502,13 +515,14 @@ impl GroupMember for Shared {
                 ConsumeFrom::First => body::ConsumeFromWhere::ConsumeFromFirstOffset,
                 ConsumeFrom::Timestamp(_) => body::ConsumeFromWhere::ConsumeFromTimestamp,
             },
-            subscription_data_set: self.subscriptions.data(),
+            subscription_data_set: self.subscription_data(),
             unit_mode: false,
         }
     }
 
     fn topics(&self) -> Vec<Arc<str>> {
-        self.subscriptions.topics().cloned().collect()
+        let leftovers = self.pop.iter().flat_map(Pop::leftover_topics);
+        self.subscriptions.topics().cloned().chain(leftovers).collect()
     }
 
     fn wake_rebalance(&self) {

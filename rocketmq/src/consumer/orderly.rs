@@ -188,7 +188,7 @@ impl Worker {
         let Plan { fates, mut pause, at_most } =
             plan(ending, &times, delivery.delay_hint(), &self.shared.config);
         let handler = self.shared.subscriptions.handler(listener);
-        self.shared.report(&self.queue, handler, delivery, ending, describe(&fates, pause));
+        self.shared.report(&self.queue.queue, handler, delivery, ending, describe(&fates, pause));
         self.queue.counts.count_calls(tally(&fates));
         let mut rest = Vec::new();
         for (message, fate) in messages.iter().zip(fates) {

@@ -32,7 +32,7 @@ pub(super) const TAKEOVER_DELAY: Duration = Duration::from_millis(500);
 /// How long a queue that is full is left alone, unless something is done before.
 pub(super) const FULL_DELAY: Duration = Duration::from_millis(50);
 /// How long a suspended consumer sleeps between two looks.
-const SUSPENDED_DELAY: Duration = Duration::from_secs(1);
+pub(super) const SUSPENDED_DELAY: Duration = Duration::from_secs(1);
 /// After the broker asked for less.
 pub(super) const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(20);
 /// Deliveries before the task looks at its other duties.
@@ -236,7 +236,8 @@ impl Puller {
         let subscriptions = &self.shared.subscriptions;
         let broker_name = &self.queue.queue.broker_name;
         let wanted = subscriptions.wanted(&self.queue.queue.topic);
-        let is_retry = self.queue.queue.topic == *subscriptions.retry_topic();
+        // Beside the group's own: those of what was popped once.
+        let is_retry = wanted.is_none() || self.queue.queue.topic == *subscriptions.retry_topic();
         let mut unreadable = Vec::new();
         let mut unwanted = Vec::new();
         let mut kept = 0;
@@ -247,6 +248,7 @@ impl Puller {
                         message.set_broker_name(Arc::clone(broker_name));
                         let listener = if is_retry {
                             message.restore_topic(subscriptions.retry_topic());
+                            message.restore_popped_topic(&self.shared.group);
                             subscriptions.listener(message.topic(), || message.tag())
                         } else {
                             wanted.and_then(|wanted| subscriptions.listener_among(wanted, || message.tag()))
@@ -402,14 +404,16 @@ impl<'a> MessageQueueRef<'a> {
     }
 }
 
-async fn poll_option<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+/// Waits for a future that may not be there.
+pub(super) async fn poll_option<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
         None => pending().await,
     }
 }
 
-async fn until(time: Option<Instant>) {
+/// Waits until a time that may never come.
+pub(super) async fn until(time: Option<Instant>) {
     match time {
         Some(time) => time::sleep_until(time).await,
         None => pending().await,

@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::locks::QueueOrder;
+use super::pop::{Assigned, Pop};
 use super::process_queue::FlowLimits;
 use super::puller::Puller;
 use super::queue::OwnedQueue;
@@ -88,14 +89,49 @@ impl Rebalancer {
         }
         let topics: Vec<_> = self.shared.subscriptions.topics().cloned().collect();
         let mut worst = Round::Complete;
+        let shared = Arc::clone(&self.shared);
         for topic in &topics {
-            let round = match self.share(topic).await {
-                Ok((queues, others)) => self.shared.own(topic, &queues, others).await,
-                Err(Unbalanced) => Round::Unbalanced,
+            let round = match &shared.pop {
+                Some(pop) => self.take_assigned(pop, topic).await,
+                None => match self.share(topic).await {
+                    Ok((queues, others)) => self.shared.own(topic, &queues, others).await,
+                    Err(Unbalanced) => Round::Unbalanced,
+                },
             };
             worst = worst.max(round);
         }
+        if let Some(pop) = &shared.pop {
+            self.take_leftovers(pop).await;
+        }
         worst
+    }
+
+    /// Takes what a broker says is ours of `topic`, to be pulled and to be popped.
+    async fn take_assigned(&mut self, pop: &Pop, topic: &Arc<str>) -> Round {
+        let Shared { group, .. } = &*self.shared;
+        let assigned = self.shared.assigned(pop, topic).await;
+        self.missing.note(group, topic, &assigned);
+        let Ok(assigned) = assigned else { return Round::Unbalanced };
+        let round = self.shared.own(topic, &assigned.pulled, true).await;
+        self.shared.pop_from(pop, topic, &assigned);
+        round
+    }
+
+    /// Pulls what is left in the retry topics of topics that were popped once. Most of them never come to be.
+    async fn take_leftovers(&mut self, pop: &Pop) {
+        let topics = pop.leftover_topics();
+        let owned: BTreeSet<_> =
+            self.shared.owned().iter().map(|owned| Arc::clone(&owned.queue.topic)).collect();
+        for topic in owned.iter().filter(|topic| self.shared.subscriptions.wanted(topic).is_none()) {
+            if !topics.contains(topic) {
+                self.shared.own(topic, &[], true).await;
+            }
+        }
+        for topic in &topics {
+            if let Ok(Assigned { pulled, .. }) = self.shared.assigned(pop, topic).await {
+                self.shared.own(topic, &pulled, true).await;
+            }
+        }
     }
 
     fn report_locks(&mut self, round: Round) {

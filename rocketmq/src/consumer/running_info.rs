@@ -13,7 +13,8 @@ use super::queue::OwnedQueue;
 use super::start_offset::unix_ms;
 use crate::client::Offsets;
 use crate::config::{
-    Allocate, BadPayload, ConsumeFrom, ConsumerConfig, FlowConfig, PopConfig, Rebalance, RetryDelay,
+    Allocate, BadPayload, ConsumeFrom, ConsumeMode, ConsumerConfig, FlowConfig, PopConfig, Rebalance,
+    RetryDelay,
 };
 use crate::protocol::broker_calls::{ConsumerRunningInfo, ProcessQueueInfo};
 
@@ -28,11 +29,12 @@ impl Shared {
         properties.extend(self.client_properties());
         ConsumerRunningInfo {
             properties,
-            subscription_set: self.subscriptions.data(),
+            subscription_set: self.subscription_data(),
             mq_table: owned
                 .iter()
                 .map(|owned| (owned.queue.as_ref().clone(), queue_info(owned, clock)))
                 .collect(),
+            mq_pop_table: self.pop.as_ref().map(|pop| pop.describe(clock)).unwrap_or_default(),
             status_table: self
                 .stats
                 .stats(clock.instant)
@@ -208,6 +210,13 @@ pub(super) fn strategy(allocate: Allocate) -> &'static str {
     }
 }
 
+fn mode_word(mode: ConsumeMode) -> &'static str {
+    match mode {
+        ConsumeMode::Pull => "PULL",
+        ConsumeMode::Pop => "POP",
+    }
+}
+
 /// Every setting of the group: a new one has to be shown here, or this does not compile.
 fn properties(config: &ConsumerConfig) -> BTreeMap<String, String> {
     let ConsumerConfig {
@@ -230,11 +239,12 @@ fn properties(config: &ConsumerConfig) -> BTreeMap<String, String> {
         allocate,
         rooms,
         queues,
+        mode,
         rebalance,
         pop,
     } = config;
     let FlowConfig { messages_per_queue, mib_per_queue, span, messages_per_topic, mib_per_topic } = flow;
-    let PopConfig { invisible_time, batch: pop_batch, messages_per_queue: pop_messages } = pop;
+    let PopConfig { invisible_time, batch: pop_batch, messages_per_queue: pop_messages, share_queues } = pop;
     let ms = |time: &Duration| time.as_millis().to_string();
     let or_none = |limit: &Option<u32>| limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
     let mut properties = vec![
@@ -259,7 +269,9 @@ fn properties(config: &ConsumerConfig) -> BTreeMap<String, String> {
         ("pullThresholdSizeForTopic", or_none(mib_per_topic)),
         ("consumeConcurrentlyMaxSpan", span.to_string()),
         ("allocateMessageQueueStrategy", strategy(*allocate).to_owned()),
-        ("clientRebalance", (*rebalance == Rebalance::Client).to_string()),
+        ("clientRebalance", (*rebalance == Rebalance::Client && *mode == ConsumeMode::Pull).to_string()),
+        ("messageRequestMode", mode_word(*mode).to_owned()),
+        ("popShareQueueNum", or_none(share_queues)),
         ("popInvisibleTime", ms(invisible_time)),
         ("popBatchNums", pop_batch.to_string()),
         ("popThresholdForQueue", pop_messages.to_string()),

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::Shared;
 use super::queue::OwnedQueue;
 use crate::client::AUTO_CREATE_TOPIC;
-use crate::message::{MessageExt, id, properties};
+use crate::message::{MessageExt, MessageQueue, id, properties};
 use crate::protocol::header::{SendMessageBack, SendMessageV2};
 
 const SEND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ impl Shared {
         let request = SendMessageBack {
             origin_msg_id: Some(message.message_id().into_owned()),
             origin_topic: Some(message.topic().to_owned()),
-            ..self.send_back_request(queue, message.commit_log_offset(), level)
+            ..self.send_back_request(&queue.queue, message.commit_log_offset(), level)
         };
         let (broker, topic) = (&queue.queue.broker_name, &queue.queue.topic);
         let Err(error) = self.client.send_back(broker, topic, &request, SEND_BACK_TIMEOUT).await else {
@@ -46,19 +46,16 @@ impl Shared {
     }
 
     /// Makes a record that could not be read a dead letter; whether the broker has done so.
-    pub(crate) async fn send_back_raw(&self, queue: &OwnedQueue, commit_log_offset: i64) -> bool {
+    pub(crate) async fn send_back_raw(&self, queue: &MessageQueue, commit_log_offset: i64) -> bool {
         let request = self.send_back_request(queue, commit_log_offset, -1);
-        let sent = self
-            .client
-            .send_back(&queue.queue.broker_name, &queue.queue.topic, &request, SEND_BACK_TIMEOUT)
-            .await;
+        let sent = self.client.send_back(&queue.broker_name, &queue.topic, &request, SEND_BACK_TIMEOUT).await;
         if let Err(error) = &sent {
-            warn!(group = %self.group, queue = %queue.queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it will be tried again");
+            warn!(group = %self.group, %queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it will be tried again");
         }
         sent.is_ok()
     }
 
-    fn send_back_request(&self, queue: &OwnedQueue, offset: i64, delay_level: i32) -> SendMessageBack {
+    fn send_back_request(&self, queue: &MessageQueue, offset: i64, delay_level: i32) -> SendMessageBack {
         SendMessageBack {
             offset,
             group: Arc::clone(&self.group),
@@ -67,7 +64,7 @@ impl Shared {
             origin_topic: None,
             unit_mode: Some(false),
             max_reconsume_times: Some(self.max_reconsume_times()),
-            broker_name: Some(Arc::clone(&queue.queue.broker_name)),
+            broker_name: Some(Arc::clone(&queue.broker_name)),
         }
     }
 

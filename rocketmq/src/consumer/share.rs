@@ -54,7 +54,7 @@ pub(super) struct MissingTopics(HashSet<Arc<str>>);
 
 impl MissingTopics {
     /// Says so when a topic is missing, or there again: once.
-    pub(super) fn note(&mut self, group: &Arc<str>, topic: &Arc<str>, shared: &Result<Share, Unshared>) {
+    pub(super) fn note<T>(&mut self, group: &Arc<str>, topic: &Arc<str>, shared: &Result<T, Unshared>) {
         match shared {
             Err(Unshared::NoRoute(error)) => {
                 let is_retry = namespace::is_retry_topic(topic);

@@ -1,0 +1,72 @@
+//! POP consumption: brokers hand out messages one by one, to any member, and want each acknowledged.
+//!
+//! [`request_mode`] sees to it that brokers can, and know that they shall; [`assignment`] asks them which queues are
+//! this member's, and whether their messages are pulled or popped. A [`popper`] asks for the messages of one
+//! [`queue`], [`answer`] reads what came, [`attempt`] calls the listener and settles what came of it, [`held`] keeps
+//! others from seeing a message meanwhile, [`acks`] tells the broker what is done. Where a message is pulled, all goes
+//! the way of every other group: an operator may change the mode while members run.
+//!
+//! Source: `behaviour.md` section 4.1, `protocol.md` section 2.11.
+
+mod acks;
+mod answer;
+mod assignment;
+mod attempt;
+mod held;
+mod popper;
+mod queue;
+mod request_mode;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+pub(super) use assignment::Assigned;
+
+use self::queue::PopQueue;
+use self::request_mode::ModesSet;
+use super::running_info::Clock;
+use crate::message::MessageQueue;
+use crate::protocol::body::SubscriptionData;
+use crate::protocol::broker_calls::PopQueueInfo;
+
+/// What a consumer has beside the rest where brokers share the queues and may say POP.
+#[derive(Debug, Default)]
+pub(super) struct Pop {
+    /// The queues whose messages are popped here, and what ends their tasks.
+    queues: Mutex<HashMap<MessageQueue, (Arc<PopQueue>, CancellationToken)>>,
+    /// Retry topics of topics that are pulled now, and were popped once: what is left in them is pulled as well.
+    leftovers: Mutex<BTreeMap<Arc<str>, SubscriptionData>>,
+    modes: Mutex<ModesSet>,
+}
+
+impl Pop {
+    /// The subscriptions of what is left from POP, as heartbeats say them.
+    pub(super) fn leftovers(&self) -> Vec<SubscriptionData> {
+        self.lock_leftovers().values().cloned().collect()
+    }
+
+    /// The topics of what is left from POP.
+    pub(super) fn leftover_topics(&self) -> Vec<Arc<str>> {
+        self.lock_leftovers().keys().cloned().collect()
+    }
+
+    /// What operators see of the queues that are popped from.
+    pub(super) fn describe(&self, clock: Clock) -> BTreeMap<MessageQueue, PopQueueInfo> {
+        let info = |(owned, _): &(Arc<PopQueue>, CancellationToken)| PopQueueInfo {
+            wait_ack_count: owned.unacked(),
+            droped: false,
+            last_pop_timestamp: clock.unix_ms(owned.popped_at()),
+        };
+        self.lock_queues().iter().map(|(queue, owned)| (queue.clone(), info(owned))).collect()
+    }
+
+    fn lock_leftovers(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SubscriptionData>> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_queues(&self) -> MutexGuard<'_, HashMap<MessageQueue, (Arc<PopQueue>, CancellationToken)>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

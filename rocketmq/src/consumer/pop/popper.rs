@@ -1,0 +1,412 @@
+//! The task that pops from one [`PopQueue`]: asks for messages, keeps those that wait, and hands them to listeners.
+//!
+//! It always has one pop on its way while there is room, also while listeners work on what came before. Source:
+//! `behaviour.md` section 4.1.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, trace, warn};
+
+use super::answer::{self, Contents};
+use super::attempt::Attempt;
+use super::held::{Held, Lease, Renewed};
+use super::queue::PopQueue;
+use crate::client::{PopAnswer, namespace};
+use crate::config::ConsumeFrom;
+use crate::consumer::Shared;
+use crate::consumer::puller::{FLOW_CONTROL_DELAY, FULL_DELAY, SUSPENDED_DELAY, poll_option, until};
+use crate::consumer::send_back::MAX_RECONSUME_TIMES;
+use crate::listener::{BoxFuture, Delivery, Origin};
+use crate::message::MessageQueue;
+use crate::message::stored::RecordError;
+use crate::protocol::ResponseCode;
+use crate::protocol::pop::{PopHandle, PopMessage, QueueKey, init_mode};
+use crate::remoting::RequestError;
+
+/// How long the answer to a pop is waited for once the consumer stops: what it brings is given back at once.
+const LAST_ANSWER: Duration = Duration::from_millis(300);
+
+/// When the answer came, how long it took, and what it is.
+type Popping = BoxFuture<(Instant, Duration, Result<PopAnswer, RequestError>)>;
+
+/// The task of one [`PopQueue`].
+pub(super) struct Popper {
+    shared: Arc<Shared>,
+    queue: Arc<PopQueue>,
+    acks: mpsc::Sender<PopHandle>,
+    stopping: CancellationToken,
+    popping: Option<Popping>,
+    /// Messages that no handler was free for yet.
+    waiting: VecDeque<Held>,
+    /// Those that wait for long, while the end of their leases is put off.
+    aged: Vec<Held>,
+    renewing: Option<BoxFuture<Renewed>>,
+    /// Where messages come from, as listeners see it.
+    origins: HashMap<QueueKey, Arc<Origin>>,
+    /// Nothing is asked for before.
+    resume_at: Option<Instant>,
+    /// Whether the last pop failed, so that a broker that is gone is reported once.
+    is_failing: bool,
+}
+
+impl Popper {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        queue: Arc<PopQueue>,
+        acks: mpsc::Sender<PopHandle>,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self {
+            shared,
+            queue,
+            acks,
+            stopping,
+            popping: None,
+            waiting: VecDeque::new(),
+            aged: Vec::new(),
+            renewing: None,
+            origins: HashMap::new(),
+            resume_at: None,
+            is_failing: false,
+        }
+    }
+
+    /// Runs until the queue is no longer ours or the consumer stops.
+    pub(super) async fn run(mut self) {
+        debug!(group = %self.shared.group, queue = %self.queue.queue, "popping begins");
+        let stopping = self.stopping.clone();
+        let mut stopped = pin!(stopping.cancelled());
+        loop {
+            self.pop_if_possible();
+            self.renew_if_due();
+            let renew_at = self.renew_at();
+            // In this order: what ends the task, what keeps the broker busy, what keeps the handlers busy.
+            tokio::select! {
+                biased;
+                () = &mut stopped => break,
+                (received, took, answer) = poll_option(&mut self.popping) => {
+                    self.popping = None;
+                    self.receive(received, took, answer);
+                }
+                renewed = poll_option(&mut self.renewing) => {
+                    self.renewing = None;
+                    self.take_renewed(renewed);
+                }
+                () = until(self.resume_at) => self.resume_at = None,
+                () = until(renew_at) => {}
+                () = self.queue.room.notified() => self.resume_at = None,
+                permit = Arc::clone(&self.shared.permits).acquire_owned(), if !self.waiting.is_empty() => {
+                    match permit {
+                        Ok(permit) => self.deliver(permit),
+                        // The consumer is being shut down.
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+        self.leave();
+    }
+
+    /// Asks for messages, unless that is on its way, or it is not the time for it.
+    fn pop_if_possible(&mut self) {
+        if self.popping.is_some() || self.resume_at.is_some() {
+            return;
+        }
+        self.queue.touch();
+        let pop = &self.shared.config.pop;
+        // What waits here is kept from members that have nothing to do.
+        let handlers = (self.shared.config.concurrency * self.shared.config.batch) as usize;
+        if self.shared.is_suspended() {
+            self.pause(SUSPENDED_DELAY);
+        } else if (pop.messages_per_queue as usize) < self.queue.unacked() {
+            trace!(group = %self.shared.group, queue = %self.queue.queue, "flow control: too many messages are not acknowledged");
+            self.pause(FULL_DELAY);
+        } else if self.waiting.len() + self.aged.len() <= handlers {
+            self.popping = Some(self.pop());
+        }
+    }
+
+    fn pop(&self) -> Popping {
+        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
+        Box::pin(async move {
+            let config = &shared.config;
+            let wanted = shared.subscriptions.wanted(&queue.queue.topic);
+            let request = PopMessage {
+                consumer_group: Arc::clone(&shared.group),
+                topic: Arc::clone(&queue.queue.topic),
+                queue_id: queue.queue.queue_id,
+                max_msg_nums: config.pop.batch as i32,
+                invisible_time: config.pop.invisible_time.as_millis() as i64,
+                poll_time: shared.client.config().pull_suspend.as_millis() as i64,
+                born_time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+                    as i64,
+                init_mode: match config.consume_from {
+                    ConsumeFrom::First => init_mode::MIN,
+                    ConsumeFrom::Last | ConsumeFrom::Timestamp(_) => init_mode::MAX,
+                },
+                exp_type: wanted.map(|wanted| wanted.data.expression_type.clone()),
+                exp: wanted.map(|wanted| wanted.data.sub_string.clone()),
+                order: Some(false),
+                broker_name: Some(Arc::clone(&queue.queue.broker_name)),
+            };
+            let start = Instant::now();
+            let answer = shared.client.pop(&queue.queue, &request).await;
+            (Instant::now(), start.elapsed(), answer)
+        })
+    }
+
+    /// Takes what a pop brought.
+    fn receive(&mut self, received: Instant, took: Duration, answer: Result<PopAnswer, RequestError>) {
+        self.queue.touch();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.pop_failed(&error),
+        };
+        if std::mem::take(&mut self.is_failing) {
+            info!(group = %self.shared.group, queue = %self.queue.queue, "popping works again");
+        }
+        match answer {
+            PopAnswer::Nothing => {}
+            PopAnswer::PollingFull => self.pause(self.shared.config.pull_error_delay),
+            found @ PopAnswer::Found { .. } => {
+                match self.read(found) {
+                    Some(contents) => {
+                        let before = self.waiting.len();
+                        self.keep(contents, received);
+                        self.queue.counts.count_pull(self.waiting.len() - before, took);
+                    }
+                    None => self.pause(self.shared.config.pull_error_delay),
+                }
+                if !self.shared.config.pull_interval.is_zero() && self.resume_at.is_none() {
+                    self.pause(self.shared.config.pull_interval);
+                }
+            }
+        }
+    }
+
+    fn read(&self, answer: PopAnswer) -> Option<Contents> {
+        let PopAnswer::Found { header, body } = answer else { return None };
+        let (group, queue) = (&self.shared.group, &self.queue.queue);
+        let contents = answer::read(&header, body, &queue.broker_name, group, self.shared.max_body_bytes);
+        contents
+            .inspect_err(|error| warn!(%group, %queue, error, "the answer to a pop cannot be read, its messages come again"))
+            .ok()
+    }
+
+    /// Puts messages where listeners get them, and settles those that no listener can have.
+    fn keep(&mut self, contents: Contents, received: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let subscriptions = &shared.subscriptions;
+        let time = shared.config.pop.invisible_time;
+        let max = shared.config.max_reconsume.unwrap_or(MAX_RECONSUME_TIMES);
+        self.queue.add(contents.messages.len());
+        for (mut message, handle) in contents.messages {
+            message.set_broker_name(Arc::clone(&handle.broker_name));
+            message.restore_popped_topic(&shared.group);
+            let listener = subscriptions.listener(message.topic(), || message.tag());
+            message.strip_namespace(subscriptions.namespace());
+            let times = message.reconsume_times();
+            let lease = Lease::new(handle, received, time);
+            let held = Held { message, listener: listener.unwrap_or_default(), lease };
+            let why = match listener {
+                Some(_) if times <= max => {
+                    self.waiting.push_back(held);
+                    continue;
+                }
+                Some(_) => "a message came again too often: it goes to the dead letter queue",
+                None if times > 0 => {
+                    "a message that came again has no listener any more: it goes to the dead letter queue"
+                }
+                // Brokers compare the hashes of tags only.
+                None => {
+                    self.acknowledge(held.lease.handle);
+                    continue;
+                }
+            };
+            let message = &held.message;
+            warn!(group = %shared.group, topic = message.topic(), tag = message.tag(), message_id = %message.message_id(), times, "{why}");
+            let (shared, queue, acks) = (Arc::clone(&shared), Arc::clone(&self.queue), self.acks.clone());
+            shared.handlers.clone().spawn("dead letter", async move {
+                shared.bury_popped(&queue, &acks, &held).await;
+            });
+        }
+        for (error, handle) in contents.unreadable {
+            self.bury_unreadable(&error, handle);
+        }
+    }
+
+    fn acknowledge(&self, handle: PopHandle) {
+        if let Err(error) = self.acks.try_send(handle) {
+            debug!(group = %self.shared.group, queue = %self.queue.queue, %error, "too much is to be acknowledged, a message that nobody wants will come again");
+            self.queue.settled(1);
+        }
+    }
+
+    fn bury_unreadable(&self, error: &RecordError, handle: Option<PopHandle>) {
+        let (shared, queue, acks) = (Arc::clone(&self.shared), Arc::clone(&self.queue), self.acks.clone());
+        warn!(group = %shared.group, queue = %queue.queue, %error, "a message cannot be read: it goes to the dead letter queue");
+        // Without a handle it comes again, and is a dead letter once more.
+        let Some(handle) = handle else { return };
+        self.queue.add(1);
+        let commit_log_offset = error.commit_log_offset;
+        self.shared.handlers.spawn("dead letter", async move {
+            if shared.send_back_raw(&queue.queue, commit_log_offset).await {
+                shared.acknowledge_popped(&queue, &acks, handle).await;
+            } else {
+                queue.settled(1);
+            }
+        });
+    }
+
+    fn pop_failed(&mut self, error: &RequestError) {
+        let delay = match error.response_code() {
+            Some(ResponseCode::FLOW_CONTROL) => FLOW_CONTROL_DELAY,
+            Some(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST | ResponseCode::SUBSCRIPTION_NOT_EXIST) => {
+                // The broker has forgotten us: it was restarted, or the connection was.
+                self.shared.client.heartbeat_soon();
+                self.shared.config.pull_error_delay
+            }
+            _ => self.shared.config.pull_error_delay,
+        };
+        if std::mem::replace(&mut self.is_failing, true) {
+            debug!(group = %self.shared.group, queue = %self.queue.queue, %error, "the pop failed again");
+        } else {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            warn!(group = %self.shared.group, queue = %self.queue.queue, %error, cause, retry_in = ?delay, "a pop failed, it is tried until it works");
+        }
+        self.pause(delay);
+    }
+
+    fn pause(&mut self, delay: Duration) {
+        self.resume_at = Some(Instant::now() + delay);
+    }
+
+    /// When the first lease of those that wait is to be put off.
+    fn renew_at(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().filter(|_| self.renewing.is_none());
+        waiting.filter_map(|held| held.lease.renew_at()).min()
+    }
+
+    fn renew_if_due(&mut self) {
+        let now = Instant::now();
+        if self.renewing.is_some() || self.renew_at().is_none_or(|time| now < time) {
+            return;
+        }
+        let is_due = |held: &Held| held.lease.renew_at().is_some_and(|time| time <= now);
+        let (aged, waiting): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(is_due);
+        self.waiting = waiting.into();
+        let leases = aged.iter().map(|held| held.lease.clone()).collect();
+        self.aged = aged;
+        self.renewing = Some(Box::pin(Arc::clone(&self.shared).renew(Arc::clone(&self.queue), leases)));
+    }
+
+    /// Those that could not be kept are forgotten here: they come again, to whom the broker likes.
+    fn take_renewed(&mut self, renewed: Renewed) {
+        for (at, lease) in renewed {
+            if let Some(held) = self.aged.get_mut(at) {
+                held.lease = lease;
+            }
+        }
+        let now = Instant::now();
+        for held in self.aged.drain(..).rev() {
+            if held.lease.is_ours(now) { self.waiting.push_front(held) } else { self.queue.settled(1) }
+        }
+    }
+
+    /// Hands over messages for as long as handlers are free.
+    fn deliver(&mut self, permit: tokio::sync::OwnedSemaphorePermit) {
+        let mut permit = permit;
+        loop {
+            let Some(attempt) = self.next_attempt() else { return };
+            self.shared.handlers.spawn("handler", attempt.run(permit));
+            permit = match Arc::clone(&self.shared.permits).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => return,
+            };
+        }
+    }
+
+    /// The oldest message, with others of its queue and its listener where that takes a batch.
+    fn next_attempt(&mut self) -> Option<Attempt> {
+        let first = self.waiting.pop_front()?;
+        let at_most = self.shared.batch_of(first.listener);
+        let key = |held: &Held| (held.listener, held.lease.handle.retry, held.lease.handle.queue_id);
+        let of = key(&first);
+        let mut held = vec![first];
+        let mut at = 0;
+        while held.len() < at_most && at < self.waiting.len() {
+            if key(&self.waiting[at]) == of {
+                held.extend(self.waiting.remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        let handler = self.shared.subscriptions.handler(of.0).clone();
+        let origin = self.origin((of.1, of.2));
+        let messages = held.iter().map(|held| held.message.clone()).collect();
+        let delivery = Delivery::batch(messages, &handler, &origin)?;
+        Some(Attempt {
+            shared: Arc::clone(&self.shared),
+            queue: Arc::clone(&self.queue),
+            acks: self.acks.clone(),
+            handler,
+            origin,
+            held,
+            delivery,
+        })
+    }
+
+    fn origin(&mut self, key: QueueKey) -> Arc<Origin> {
+        let Self { shared, queue, origins, .. } = self;
+        let origin = origins.entry(key).or_insert_with(|| {
+            let topic = key.0.topic(&shared.group, &queue.queue.topic);
+            let shown = namespace::strip(Some(shared.subscriptions.namespace()), &topic);
+            let queue = MessageQueue::new(shown, Arc::clone(&queue.queue.broker_name), key.1);
+            Arc::new(Origin::new(Arc::clone(&shared.group), Arc::new(queue), shared.shutdown.clone()))
+        });
+        Arc::clone(origin)
+    }
+
+    /// Gives back what no handler has seen, and what an answer on its way still brings.
+    fn leave(self) {
+        let Self { shared, queue, popping, waiting, aged, renewing, .. } = self;
+        let shutdown = shared.shutdown.clone();
+        shared.handlers.clone().spawn("give back", async move {
+            let mut aged: Vec<_> = aged.into_iter().map(|held| held.lease).collect();
+            if let Some(renewing) = renewing {
+                for (at, lease) in renewing.await {
+                    if let Some(old) = aged.get_mut(at) {
+                        *old = lease;
+                    }
+                }
+            }
+            let leases = aged.into_iter().chain(waiting.into_iter().map(|held| held.lease)).collect();
+            Arc::clone(&shared).give_back(Arc::clone(&queue), leases).await;
+            let Some(popping) = popping else { return };
+            let too_late = async {
+                shutdown.cancelled().await;
+                time::sleep(LAST_ANSWER).await;
+            };
+            let answer = tokio::select! {
+                biased;
+                (_, _, answer) = popping => answer,
+                () = too_late => return,
+            };
+            let Ok(PopAnswer::Found { header, body }) = answer else { return };
+            let broker_name = &queue.queue.broker_name;
+            let read = answer::read(&header, body, broker_name, &shared.group, shared.max_body_bytes);
+            let Ok(contents) = read else { return };
+            let time = shared.config.pop.invisible_time;
+            let handles = contents.messages.into_iter().map(|(_, handle)| handle);
+            let leases: Vec<_> = handles.map(|handle| Lease::new(handle, Instant::now(), time)).collect();
+            queue.add(leases.len());
+            shared.give_back(queue, leases).await;
+        });
+    }
+}

@@ -1,0 +1,59 @@
+//! What is popped from: any queue of a broker, or one of them; what its tasks share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::consumer::stats::TopicCounts;
+use crate::message::MessageQueue;
+
+/// Queues whose messages are popped by one task.
+#[derive(Debug)]
+pub(super) struct PopQueue {
+    /// With −1 in the place of the queue: any queue of the broker.
+    pub(super) queue: Arc<MessageQueue>,
+    pub(super) counts: Arc<TopicCounts>,
+    /// Messages that were popped, and that the broker still waits for.
+    unacked: AtomicUsize,
+    /// Told when one is settled.
+    pub(super) room: Notify,
+    popped_at: Mutex<Instant>,
+}
+
+impl PopQueue {
+    pub(super) fn new(queue: MessageQueue, counts: Arc<TopicCounts>) -> Self {
+        Self {
+            queue: Arc::new(queue),
+            counts,
+            unacked: AtomicUsize::new(0),
+            room: Notify::new(),
+            popped_at: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(super) fn unacked(&self) -> usize {
+        self.unacked.load(Ordering::Relaxed)
+    }
+
+    /// So many more were popped.
+    pub(super) fn add(&self, messages: usize) {
+        self.unacked.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// The broker waits for so many no more, or they are no longer ours.
+    pub(super) fn settled(&self, messages: usize) {
+        self.unacked.fetch_sub(messages, Ordering::Relaxed);
+        self.room.notify_one();
+    }
+
+    /// Notes that the task is at work.
+    pub(super) fn touch(&self) {
+        *self.popped_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(super) fn popped_at(&self) -> Instant {
+        *self.popped_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
