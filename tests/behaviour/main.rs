@@ -22,6 +22,7 @@ mod faults;
 mod lite_pull;
 mod members;
 mod orderly;
+mod pop;
 mod produce;
 mod replies;
 mod retry;

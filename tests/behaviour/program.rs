@@ -34,21 +34,44 @@ impl Program {
     ) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
         command.env("MEMBER_PAUSE_MS", pause.as_millis().to_string());
-        Self::spawn(command, server, group, topic, seen)
+        Self::spawn(command, server, group, topic, "", seen)
+    }
+
+    /// The same program, to which the broker hands out messages one by one, each for `invisible_time`.
+    pub(crate) fn start_popping(
+        server: &Server,
+        group: &str,
+        topic: &str,
+        pause: Duration,
+        invisible_time: Duration,
+        seen: &Seen,
+    ) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
+        command.env("MEMBER_PAUSE_MS", pause.as_millis().to_string());
+        let defaults = format!(", mode: pop, pop: {{ invisible_time: {}ms }}", invisible_time.as_millis());
+        Self::spawn(command, server, group, topic, &defaults, seen)
     }
 
     /// Starts `tests/orderly_member.rs`, which writes what it does into `book`.
     pub(crate) fn start_orderly(server: &Server, group: &str, topic: &str, book: &Path) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderly_member"));
         command.env("MEMBER_BOOK", book);
-        Self::spawn(command, server, group, topic, &Seen::default())
+        Self::spawn(command, server, group, topic, "", &Seen::default())
     }
 
-    fn spawn(mut command: Command, server: &Server, group: &str, topic: &str, seen: &Seen) -> Result<Self> {
+    /// `defaults` is what the file says of every group beside the usual.
+    fn spawn(
+        mut command: Command,
+        server: &Server,
+        group: &str,
+        topic: &str,
+        defaults: &str,
+        seen: &Seen,
+    ) -> Result<Self> {
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("member")).with_extension("yaml");
         let text = format!(
             "name_servers: {}\nvars: {{ member.group: {group}, member.topic: {topic} }}\n\
-             client: {{ shutdown_timeout: 10s }}\ndefaults: {{ consume_from: first, suspend: 20ms }}\n",
+             client: {{ shutdown_timeout: 10s }}\ndefaults: {{ consume_from: first, suspend: 20ms{defaults} }}\n",
             server.name_server()
         );
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;

@@ -85,14 +85,43 @@ macro_rules! on_all_servers_at_once {
     )*};
 }
 
+/// The same on all servers that can do what came with 5.0.
+macro_rules! on_all_servers_of_5_at_once {
+    ($use:ident: $($case:ident),* $(,)?) => {$(
+        mod $case {
+            use rocketmq_tests::{ServerKind, Version};
+
+            use crate::server::{Use, run_on_those};
+
+            #[test]
+            fn on_each_server() -> anyhow::Result<()> {
+                run_on_those(|kind| kind != ServerKind::Apache(Version::V4_9_7), Use::$use, super::$case)
+            }
+        }
+    )*};
+}
+
 /// Runs a case on all servers that are to be tested on, at the same time.
 pub(crate) fn run_on_all<F>(usage: Use, case: fn(Server) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
+    run_on_those(|_| true, usage, case)
+}
+
+/// The same on some of them.
+pub(crate) fn run_on_those<F>(
+    is_wanted: fn(ServerKind) -> bool,
+    usage: Use,
+    case: fn(Server) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
     let run = |kind| move || run(kind, usage, case).with_context(|| format!("on {kind:?}"));
     thread::scope(|scope| {
-        let threads: Vec<_> = servers()?.into_iter().map(|kind| scope.spawn(run(kind))).collect();
+        let kinds = servers()?.into_iter().filter(|kind| is_wanted(*kind));
+        let threads: Vec<_> = kinds.map(|kind| scope.spawn(run(kind))).collect();
         let ends =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         ends.collect()

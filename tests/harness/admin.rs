@@ -13,6 +13,7 @@ const GET_MIN_OFFSET: u16 = 31;
 const GET_CONSUMER_LIST_BY_GROUP: u16 = 38;
 const LOCK_BATCH_MQ: u16 = 41;
 const UNLOCK_BATCH_MQ: u16 = 42;
+const SET_MESSAGE_REQUEST_MODE: u16 = 401;
 
 const SYSTEM_ERROR: i64 = 1;
 const TOPIC_NOT_EXIST: i64 = 17;
@@ -127,6 +128,20 @@ impl Admin {
         let answer = remoting::ask(self.broker, code, "{}", &body).await?;
         ensure!(answer.code == 0, "the broker refused: {}", answer.header);
         Ok(answer.body)
+    }
+
+    /// Says how the messages of a topic come to the members of a group: `PULL` or `POP`.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn set_mode(&self, group: &str, topic: &str, mode: &str) -> Result<()> {
+        let body = format!(
+            r#"{{"topic":"{topic}","consumerGroup":"{group}","mode":"{mode}","popShareQueueNum":0}}"#
+        );
+        let answer = remoting::ask(self.broker, SET_MESSAGE_REQUEST_MODE, "{}", &body).await?;
+        ensure!(answer.code == 0, "the broker does not set the mode of {group}: {}", answer.header);
+        Ok(())
     }
 
     /// The client ids of those who are in a group now.

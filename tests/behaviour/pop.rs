@@ -1,0 +1,472 @@
+//! POP: brokers hand out messages one by one, to any member, and want each acknowledged.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rocketmq::client::MqClientManager;
+use rocketmq::config::{BadPayload as OnBadPayload, ConsumeMode, ConsumerConfig, Rebalance};
+use rocketmq::{BadPayload, ConsumeResult, DelayLevel, IntoConsumeResult, MessageExt, Outcome, PushConsumer};
+use rocketmq_tests::{ServerKind, Version};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{self, Instant};
+
+use crate::program::Program;
+use crate::seen::Seen;
+use crate::sending::{Stream, send, send_numbers};
+use crate::server::{Server, Use, consumer_config, run, unique};
+use crate::wait;
+
+on_all_servers_of_5_at_once! { Shared:
+    nothing_is_lost_when_handlers_fail_and_a_member_is_killed,
+    a_slow_handler_keeps_its_messages_and_so_do_those_that_wait_for_it,
+    what_fails_comes_again_and_is_a_dead_letter_in_the_end,
+    of_a_batch_only_what_is_not_acknowledged_comes_again,
+    a_bad_payload_concerns_one_message_only,
+    a_member_that_stops_gives_back_what_it_has_not_begun,
+    members_follow_when_the_mode_is_changed_and_leave_nothing_behind,
+    a_broker_may_share_the_queues_that_are_pulled,
+    members_may_share_only_some_of_the_queues,
+}
+
+const INVISIBLE_TIME: Duration = Duration::from_secs(5);
+/// A broker of Apache looks for what was not acknowledged every few seconds.
+const COMES_AGAIN: Duration = Duration::from_secs(45);
+
+fn pop_config() -> ConsumerConfig {
+    let mut config = consumer_config();
+    config.mode = ConsumeMode::Pop;
+    config.pop.invisible_time = INVISIBLE_TIME;
+    config
+}
+
+/// A consumer, and the manager that keeps it.
+async fn consume<F, Fut>(
+    server: &Server,
+    group: &str,
+    topic: &str,
+    config: ConsumerConfig,
+    listener: F,
+) -> Result<MqClientManager>
+where
+    F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoConsumeResult> + Send + 'static,
+{
+    let mut cluster = server.cluster();
+    cluster.client.rebalance_interval = Duration::from_secs(1);
+    let manager = MqClientManager::new(cluster);
+    PushConsumer::builder(group).config(config).subscribe(topic, "*", listener).build(&manager)?;
+    manager.start().await?;
+    Ok(manager)
+}
+
+/// How often each delivery of a message was one before, in the order in which they came.
+fn times(seen: &Seen, body: &str) -> Vec<u32> {
+    let messages = seen.messages();
+    messages.iter().filter(|message| message.body_str() == body).map(MessageExt::reconsume_times).collect()
+}
+
+/// Where messages of a topic wait that were popped and not acknowledged.
+fn retry_topic(group: &str, topic: &str) -> String {
+    format!("%RETRY%{group}_{topic}")
+}
+
+async fn nothing_is_lost_when_handlers_fail_and_a_member_is_killed(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 4).await?;
+    let (sender, producer) = server.producer().await?;
+    let (by_victim, by_other) = (Seen::default(), Seen::default());
+    let victim = Program::start_popping(
+        &server,
+        &group,
+        &topic,
+        Duration::from_millis(100),
+        INVISIBLE_TIME,
+        &by_victim,
+    )?;
+    let notes = by_other.clone();
+    let other = consume(&server, &group, &topic, pop_config(), move |messages: Vec<MessageExt>| {
+        let fails = messages[0].reconsume_times() < 3 && fastrand(messages[0].queue_offset());
+        if !fails {
+            messages.iter().for_each(|message| notes.note(message));
+        }
+        async move {
+            time::sleep(Duration::from_millis(5)).await;
+            if fails { ConsumeResult::ReconsumeAfter(DelayLevel::S1) } else { ConsumeResult::Success }
+        }
+    })
+    .await?;
+    wait::until("both are in the group", async || Ok(server.admin().members(&group).await?.len() == 2))
+        .await?;
+    let stream = Stream::start(producer, &topic, Duration::from_millis(2));
+    by_victim.until_count(100).await?;
+
+    let begun = victim.begun.clone();
+    victim.kill().await?;
+    let killed_at = stream.count();
+    stream.until_count(killed_at + 200).await?;
+    let sent = stream.stop().await;
+
+    let taken_along: BTreeSet<_> = begun.bodies().difference(&by_victim.bodies()).cloned().collect();
+    ensure!(!taken_along.is_empty(), "it was killed when it had nothing");
+    by_other
+        .until_within(COMES_AGAIN, "everything was handled", |handled| {
+            let by_victim = by_victim.bodies();
+            sent.iter().all(|body| handled.times.contains_key(body) || by_victim.contains(body))
+        })
+        .await?;
+    for body in taken_along {
+        // The victim may have been killed between the end and the words of it.
+        ensure!(by_other.bodies().contains(&body), "{body} went down with the victim");
+    }
+    ensure!(by_other.messages().iter().any(|message| message.reconsume_times() > 0), "nothing failed");
+    ensure!(by_other.messages().iter().all(|message| message.topic() == topic), "a retry topic was shown");
+    assert_eq!(server.dead_letters(&group).await?, 0);
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+/// One in ten, the same ones in every run.
+fn fastrand(number: i64) -> bool {
+    number.wrapping_mul(2_654_435_761).rem_euclid(10) == 0
+}
+
+async fn a_slow_handler_keeps_its_messages_and_so_do_those_that_wait_for_it(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send(&producer, &topic, ["slow 1", "slow 2"]).await?;
+    let (by_slow, by_other, begun) = (Seen::default(), Seen::default(), Seen::default());
+    let mut config = pop_config();
+    config.concurrency = 1;
+    let (notes, begins) = (by_slow.clone(), begun.clone());
+    let slow = consume(&server, &group, &topic, config, move |messages: Vec<MessageExt>| {
+        let (notes, begins) = (notes.clone(), begins.clone());
+        async move {
+            begins.note(&messages[0]);
+            if messages[0].body_str().starts_with("slow") {
+                time::sleep(INVISIBLE_TIME + INVISIBLE_TIME / 2).await;
+            }
+            notes.note(&messages[0]);
+        }
+    })
+    .await?;
+    begun.until_count(1).await?;
+    let other = consume(&server, &group, &topic, pop_config(), by_other.listener()).await?;
+
+    by_slow.until_within(COMES_AGAIN, "both were handled", |handled| handled.times.len() == 2).await?;
+    slow.shutdown().await?;
+    // What comes again only after the time of a message is over comes after whatever else could come.
+    let after = Instant::now();
+    wait::until_within(COMES_AGAIN, "enough time has gone by", async || {
+        Ok(after.elapsed() > INVISIBLE_TIME + Duration::from_secs(3))
+    })
+    .await?;
+    by_slow.ensure_once()?;
+    ensure!(by_other.count() == 0, "the other one got {:?} of {sent:?}", by_other.bodies());
+    assert_eq!(server.admin().max_offset(&retry_topic(&group, &topic), 0).await?, 0);
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn what_fails_comes_again_and_is_a_dead_letter_in_the_end(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut config = pop_config();
+    config.max_reconsume = Some(2);
+    config.retry_delay = rocketmq::config::RetryDelay::Level(1);
+    config.consume_timeout = Duration::from_secs(1);
+    let notes = seen.clone();
+    let manager = consume(&server, &group, &topic, config, move |messages: Vec<MessageExt>| {
+        notes.note(&messages[0]);
+        async move {
+            match (messages[0].body_str().as_ref(), messages[0].reconsume_times()) {
+                ("fails", _) => Err("as it was told to"),
+                ("panics", _) => panic!("as it was told to"),
+                ("hopeless", _) => Ok(ConsumeResult::DeadLetter),
+                ("once", 0) => Ok(ConsumeResult::ReconsumeLater),
+                ("hangs", 0) => pending().await,
+                _ => Ok(ConsumeResult::Success),
+            }
+        }
+    })
+    .await?;
+    let sent = send(&producer, &topic, ["good", "fails", "panics", "hopeless", "once", "hangs"]).await?;
+    let dead = ["fails", "panics", "hopeless"];
+
+    wait::until_within(2 * COMES_AGAIN, "the dead letters are there", async || {
+        Ok(server.dead_letters(&group).await? == 3 && seen.handled().times.get("hangs") == Some(&2))
+    })
+    .await?;
+    seen.until_all(&sent).await?;
+    for (body, expected) in
+        [("good", 0), ("fails", 2), ("panics", 2), ("hopeless", 0), ("once", 1), ("hangs", 1)]
+    {
+        assert_eq!(times(&seen, body), (0..=expected).collect::<Vec<_>>(), "{body}");
+    }
+    let sent_ids: BTreeSet<_> = seen
+        .messages()
+        .iter()
+        .filter(|message| dead.contains(&message.body_str().as_ref()))
+        .map(|message| message.message_id().into_owned())
+        .collect();
+    manager.shutdown().await?;
+    let letters = Seen::default();
+    let mut reader_config = consumer_config();
+    reader_config.rebalance = Rebalance::Client;
+    let dead_topic = format!("%DLQ%{group}");
+    let reader =
+        consume(&server, &unique("operator"), &dead_topic, reader_config, letters.listener()).await?;
+    letters.until_count(3).await?;
+    let ids: BTreeSet<_> =
+        letters.messages().iter().map(|message| message.message_id().into_owned()).collect();
+    assert_eq!(ids, sent_ids, "the id of a message changed");
+    for letter in letters.messages() {
+        assert_eq!(letter.property("RETRY_TOPIC"), Some(topic.as_str()));
+    }
+    reader.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn of_a_batch_only_what_is_not_acknowledged_comes_again(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut sent = BTreeSet::new();
+    for body in ["0", "1", "2", "3", "4"] {
+        sent.extend(send(&producer, &topic, [body]).await?);
+    }
+    let mut config = pop_config();
+    config.batch = 5;
+    config.retry_delay = rocketmq::config::RetryDelay::Level(1);
+    let notes = seen.clone();
+    let manager = consume(&server, &group, &topic, config, move |messages: Vec<MessageExt>| {
+        messages.iter().for_each(|message| notes.note(message));
+        let is_first = messages.len() == 5 && messages[0].reconsume_times() == 0;
+        async move { if is_first { ConsumeResult::AckFirst(2) } else { ConsumeResult::Success } }
+    })
+    .await?;
+
+    seen.until_within(COMES_AGAIN, "three came again", |handled| handled.messages.len() == 8).await?;
+    seen.until_all(&sent).await?;
+    for (body, expected) in [("0", 0), ("1", 0), ("2", 1), ("3", 1), ("4", 1)] {
+        assert_eq!(times(&seen, body), (0..=expected).collect::<Vec<_>>(), "{body}");
+    }
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_bad_payload_concerns_one_message_only(server: Server) -> Result<()> {
+    struct Decoded(Option<usize>);
+
+    impl IntoConsumeResult for Decoded {
+        fn into_outcome(self) -> Outcome {
+            match self.0 {
+                Some(bad) => BadPayload::new("no number").at(bad).into(),
+                None => ConsumeResult::Success.into(),
+            }
+        }
+    }
+
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    for body in ["1", "bad", "2", "3"] {
+        send(&producer, &topic, [body]).await?;
+    }
+    let mut config = pop_config();
+    config.batch = 4;
+    config.on_bad_payload = OnBadPayload::DeadLetter;
+    let notes = seen.clone();
+    let manager = consume(&server, &group, &topic, config, move |messages: Vec<MessageExt>| {
+        let bad = messages.iter().position(|message| message.body_str() == "bad");
+        if bad.is_none() {
+            messages.iter().for_each(|message| notes.note(message));
+        }
+        async move { Decoded(bad) }
+    })
+    .await?;
+
+    seen.until_all(&["1", "2", "3"].map(str::to_owned).into()).await?;
+    wait::until("the dead letter is there", async || Ok(server.dead_letters(&group).await? == 1)).await?;
+    seen.ensure_once()?;
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_member_that_stops_gives_back_what_it_has_not_begun(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 20).await?;
+    let (by_first, by_other, begun) = (Seen::default(), Seen::default(), Seen::default());
+    let gate = std::sync::Arc::new(Semaphore::new(0));
+    let mut config = pop_config();
+    // Nobody would get them for so long.
+    config.pop.invisible_time = Duration::from_secs(300);
+    config.concurrency = 1;
+    let (notes, begins, opens) = (by_first.clone(), begun.clone(), std::sync::Arc::clone(&gate));
+    let first = consume(&server, &group, &topic, config, move |messages: Vec<MessageExt>| {
+        let (notes, begins, opens) = (notes.clone(), begins.clone(), std::sync::Arc::clone(&opens));
+        async move {
+            begins.note(&messages[0]);
+            // It is closed by nobody.
+            drop(opens.acquire().await);
+            notes.note(&messages[0]);
+        }
+    })
+    .await?;
+    begun.until_count(1).await?;
+    let mut stopping = JoinSet::new();
+    stopping.spawn(async move { first.shutdown().await });
+    let other = consume(&server, &group, &topic, pop_config(), by_other.listener()).await?;
+
+    by_other.until_within(COMES_AGAIN, "the rest was handled", |handled| handled.times.len() == 19).await?;
+    ensure!(stopping.try_join_next().is_none(), "it did not wait for its handler");
+    gate.add_permits(1);
+    stopping.join_next().await.context("it was started")???;
+    by_first.until_count(1).await?;
+    assert_eq!(by_first.bodies().union(&by_other.bodies()).cloned().collect::<BTreeSet<_>>(), sent);
+    by_other.ensure_once()?;
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn members_follow_when_the_mode_is_changed_and_leave_nothing_behind(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut config = pop_config();
+    config.retry_delay = rocketmq::config::RetryDelay::Level(1);
+    let notes = seen.clone();
+    let manager = consume(&server, &group, &topic, config, move |messages: Vec<MessageExt>| {
+        let fails = messages[0].reconsume_times() == 0 && messages[0].body_str().starts_with("fails");
+        if !fails {
+            notes.note(&messages[0]);
+        }
+        async move { if fails { Err("as it was told to") } else { Ok(()) } }
+    })
+    .await?;
+    let (popped, pulled) = (retry_topic(&group, &topic), format!("%RETRY%{group}"));
+    let mut sent = BTreeSet::new();
+    for (mode, failed) in [("", &popped), ("PULL", &pulled), ("POP", &popped)] {
+        if !mode.is_empty() {
+            server.admin().set_mode(&group, &topic, mode).await?;
+        }
+        sent.extend(send(&producer, &topic, (0..20).map(|n| format!("{mode} {n}"))).await?);
+        // Members hear of it a moment later. What fails goes another way in each mode.
+        let before = server.admin().max_offset(failed, 0).await?;
+        let mut probes = 0;
+        wait::until_within(COMES_AGAIN, &format!("messages come in another way {mode}"), async || {
+            probes += 1;
+            sent.extend(send(&producer, &topic, [format!("fails {mode} {probes}")]).await?);
+            Ok(before < server.admin().max_offset(failed, 0).await?)
+        })
+        .await?;
+    }
+    let all = |handled: &crate::seen::Handled| sent.iter().all(|body| handled.times.contains_key(body));
+    seen.until_within(COMES_AGAIN, "all was handled", all).await?;
+    seen.until_all(&sent).await?;
+    wait::until("the offsets have passed all", async || {
+        Ok(server.committed(&group, &topic, 2).await? == i64::try_from(sent.len())?)
+    })
+    .await?;
+    assert_eq!(server.dead_letters(&group).await?, 0);
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_broker_may_share_the_queues_that_are_pulled(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 4).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut config = consumer_config();
+    config.rebalance = Rebalance::Broker;
+    let (one, two) = (Seen::default(), Seen::default());
+    let first = consume(&server, &group, &topic, config.clone(), one.listener()).await?;
+    let second = consume(&server, &group, &topic, config, two.listener()).await?;
+    let queues = |seen: &Seen| -> BTreeSet<i32> {
+        seen.messages().iter().rev().take(20).map(MessageExt::queue_id).collect()
+    };
+    let stream = Stream::start(producer, &topic, Duration::from_millis(2));
+    wait::until("each has half of the queues", async || {
+        let (one, two) = (queues(&one), queues(&two));
+        Ok(one.len() == 2 && two.len() == 2 && one.is_disjoint(&two))
+    })
+    .await?;
+    let sent = stream.stop().await;
+    wait::until("everything was handled", async || {
+        let (one, two) = (one.bodies(), two.bodies());
+        Ok(sent.iter().all(|body| one.contains(body) || two.contains(body)))
+    })
+    .await?;
+    first.shutdown().await?;
+    second.shutdown().await?;
+    assert_eq!(server.committed(&group, &topic, 4).await?, i64::try_from(sent.len())?);
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn members_may_share_only_some_of_the_queues(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 6).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut config = pop_config();
+    config.pop.share_queues = Some(1);
+    let seen = [Seen::default(), Seen::default(), Seen::default()];
+    let mut managers = Vec::new();
+    for seen in &seen {
+        managers.push(consume(&server, &group, &topic, config.clone(), seen.listener()).await?);
+    }
+    // Two queues of its own, and the two of the next one.
+    let queues = |seen: &Seen| -> BTreeSet<i32> {
+        seen.messages().iter().rev().take(60).map(MessageExt::queue_id).collect()
+    };
+    let stream = Stream::start(producer, &topic, Duration::from_millis(2));
+    wait::until_within(COMES_AGAIN, "each pops from four of the six queues", async || {
+        Ok(seen.iter().all(|seen| queues(seen).len() == 4))
+    })
+    .await?;
+    let sent = stream.stop().await;
+    wait::until_within(COMES_AGAIN, "everything was handled", async || {
+        let all: BTreeSet<String> = seen.iter().flat_map(Seen::bodies).collect();
+        Ok(sent.is_subset(&all))
+    })
+    .await?;
+    for manager in managers {
+        manager.shutdown().await?;
+    }
+    sender.shutdown().await?;
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_is_too_old_stops_the_start_and_is_named() -> Result<()> {
+    run(ServerKind::Apache(Version::V4_9_7), Use::Shared, async |server: Server| {
+        let topic = unique("orders");
+        server.create_topic(&topic, 1).await?;
+        let mut asks = consumer_config();
+        asks.rebalance = Rebalance::Broker;
+        for (config, key, instead) in
+            [(pop_config(), "mode: pop", "mode: pull"), (asks, "rebalance: broker", "rebalance: client")]
+        {
+            let started = consume(&server, &unique("group"), &topic, config, |_| async {}).await;
+            let error = started.err().context("4.9 cannot do that")?.to_string();
+            let address = server.broker_addr().to_string();
+            for part in ["broker-a", address.as_str(), "4.9.7", key, instead, "5.0"] {
+                ensure!(error.contains(part), "{part}: {error}");
+            }
+        }
+        Ok(())
+    })
+}
