@@ -21,6 +21,7 @@ mod delays;
 mod faults;
 mod lite_pull;
 mod members;
+mod operate;
 mod orderly;
 mod pop;
 mod produce;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{ClusterConfig, Config, ConsumeFrom, ConsumerConfig, NameServers, ProducerConfig};
 use rocketmq::{Producer, embedded};
-use rocketmq_tests::{Admin, Apache, ServerKind, Setup, Version, servers};
+use rocketmq_tests::{Admin, Apache, ServerKind, Setup, Version, mqadmin, servers};
 use tokio::runtime;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time;
@@ -215,6 +215,20 @@ impl Server {
 
     pub(crate) fn admin(&self) -> Admin {
         Admin::new(self.broker_addr())
+    }
+
+    /// The release that runs here; the one that the embedded server is like.
+    pub(crate) fn version(&self) -> Version {
+        match &self.inner {
+            Inner::Embedded(_) => Version::V5_5_0,
+            Inner::Shared(server) => server.version(),
+            Inner::Alone(server) => owned(server).version(),
+        }
+    }
+
+    /// Runs a command of `mqadmin`, of the same release.
+    pub(crate) async fn mqadmin(&self, args: &[&str]) -> Result<String> {
+        mqadmin(self.version(), &self.name_server(), args).await
     }
 
     /// The delay of the levels that a broker chooses by itself.

@@ -27,9 +27,10 @@ use self::jars::Jars;
 use self::name_server::NameServer;
 use self::ports::Ports;
 
-pub use self::availability::{Availability, ServerKind, servers};
+pub use self::availability::{Availability, ServerKind, can_run, servers};
 pub use self::broker::Broker;
 pub use self::java_program::JavaProgram;
+pub use self::mqadmin::mqadmin;
 pub use self::setup::Setup;
 pub use self::version::Version;
 
@@ -181,7 +182,7 @@ impl Apache {
     ///
     /// The command failed, by its exit code or, since `mqadmin` likes to exit with 0, its output.
     pub async fn admin(&self, args: &[&str]) -> Result<String> {
-        mqadmin::run(&self.jars, &self.name_server, args).await
+        mqadmin::run(&self.jars, self.name_server.home(), &self.name_server(), args).await
     }
 
     /// Tells a failed test where to read on; a passed one prints nothing.

@@ -13,4 +13,6 @@ mod admin;
 mod apache;
 
 pub use admin::Admin;
-pub use apache::{Apache, Availability, Broker, JavaProgram, ServerKind, Setup, Version, servers};
+pub use apache::{
+    Apache, Availability, Broker, JavaProgram, ServerKind, Setup, Version, can_run, mqadmin, servers,
+};

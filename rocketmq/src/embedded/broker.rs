@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::clock::{Clock, Now};
 use super::effects::Effects;
@@ -37,7 +36,7 @@ pub(super) struct Broker {
     /// Whether its port is open.
     is_open: AtomicBool,
     /// Those of its port, as long as that is open.
-    tasks: Mutex<Tasks>,
+    pub(super) tasks: Mutex<Tasks>,
 }
 
 impl Broker {
@@ -105,11 +104,7 @@ impl Broker {
             RequestCode::LOCK_BATCH_MQ => self.lock(command),
             RequestCode::UNLOCK_BATCH_MQ => self.unlock(command),
             RequestCode::UPDATE_AND_CREATE_TOPIC => self.create_topic(command),
-            other => {
-                debug!(code = %other, remote = %connection.remote, "a request that the embedded broker does not know");
-                let remark = format!(" request type {} not supported", command.code);
-                Err(Refusal::new(ResponseCode::REQUEST_CODE_NOT_SUPPORTED, remark))
-            }
+            _ => self.administer(connection, command),
         }
     }
 
@@ -194,6 +189,10 @@ impl Broker {
                 let remark = format!("queueId[{queue_id}] is illegal, topic:[{topic}]");
                 return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
             }
+            if state.offsets.is_reset(group, &stored.name, *queue_id) {
+                let remark = "Offset has been previously reset".to_owned();
+                return Ok(RemotingCommand::response(ResponseCode::SUCCESS, remark));
+            }
             state.offsets.commit(group, &stored.name, *queue_id, *commit_offset);
             Ok(success())
         })
@@ -261,6 +260,7 @@ impl Broker {
                 let id = &heartbeat.client_id;
                 let without = heartbeat.without_sub;
                 effects.tell(state.groups.register(&group, connection, id, data, without, now.instant));
+                state.groups.describe(&group, connection, command);
             }
         });
         Ok(success())
@@ -337,6 +337,9 @@ impl Service for Broker {
                 self.reply(connection, &command, answer);
             }
             RequestCode::POP_MESSAGE => self.pop(connection, &command, answer),
+            RequestCode::GET_CONSUMER_RUNNING_INFO
+            | RequestCode::CONSUME_MESSAGE_DIRECTLY
+            | RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => self.relay(&command, answer),
             _ => answer.send(self.answer(connection, &command).unwrap_or_else(Refusal::into_command)),
         }
     }

@@ -5,7 +5,7 @@ use super::pulling::PullReply;
 use super::state::Refusal;
 use crate::protocol::header::{Header, NotifyConsumerIdsChanged};
 use crate::protocol::{RemotingCommand, Request};
-use crate::remoting::Answer;
+use crate::remoting::{Answer, Peer};
 
 /// Answers to send and members to tell.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub(super) struct Effects {
     pulled: Vec<(Answer, Result<PullReply, Refusal>)>,
     answers: Vec<(Answer, RemotingCommand)>,
     changed: Vec<Changed>,
+    pushed: Vec<(Peer, RemotingCommand)>,
 }
 
 impl Effects {
@@ -28,7 +29,16 @@ impl Effects {
         self.changed.extend(changed);
     }
 
+    /// Tells others something that they do not answer.
+    pub(super) fn push(&mut self, commands: impl IntoIterator<Item = (Peer, RemotingCommand)>) {
+        self.pushed.extend(commands);
+    }
+
     pub(super) fn carry_out(self) {
+        for (peer, command) in self.pushed {
+            // As with any broker, one that is too busy does not hear of it.
+            peer.try_oneway(command);
+        }
         for Changed { group, peers } in self.changed {
             let header = NotifyConsumerIdsChanged { consumer_group: group.to_string() };
             let notification = RemotingCommand::request(

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::admin;
 use super::endpoint::{Connection, ConnectionId};
 use super::names;
 use super::pulling::Filter;
-use crate::protocol::body::{ConsumerData, MessageModel, SubscriptionData};
+use crate::protocol::RemotingCommand;
+use crate::protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 use crate::remoting::Peer;
 
 /// A member that was not heard of for so long has left.
@@ -31,6 +33,8 @@ pub(super) struct Groups {
 #[derive(Debug, Default)]
 struct Group {
     model: MessageModel,
+    consume_type: ConsumeType,
+    consume_from_where: ConsumeFromWhere,
     /// By connection: two members cannot share one.
     members: BTreeMap<ConnectionId, Member>,
     subscriptions: HashMap<String, Subscription>,
@@ -41,6 +45,8 @@ struct Member {
     client_id: String,
     peer: Peer,
     heard: Instant,
+    /// As operators see it; `None` before it was described.
+    shown: Option<admin::Member>,
 }
 
 /// What a group wants of a topic.
@@ -48,11 +54,13 @@ struct Member {
 pub(super) struct Subscription {
     pub(super) version: i64,
     pub(super) filter: Arc<Filter>,
+    /// As members wrote it.
+    pub(super) data: SubscriptionData,
 }
 
 impl From<&SubscriptionData> for Subscription {
     fn from(data: &SubscriptionData) -> Self {
-        Self { version: data.sub_version, filter: Arc::new(Filter::of(data)) }
+        Self { version: data.sub_version, filter: Arc::new(Filter::of(data)), data: data.clone() }
     }
 }
 
@@ -102,10 +110,26 @@ impl Groups {
     ) -> Option<Changed> {
         let group = self.online.entry(Arc::clone(name)).or_default();
         group.model = data.message_model;
-        let member = Member { client_id: client_id.to_owned(), peer: from.peer.clone(), heard: now };
+        group.consume_type = data.consume_type;
+        group.consume_from_where = data.consume_from_where;
+        let member =
+            Member { client_id: client_id.to_owned(), peer: from.peer.clone(), heard: now, shown: None };
         let is_new = group.members.insert(from.id, member).is_none();
         let has_other_topics = !without_subscriptions && group.subscribe(&data.subscription_data_set);
         (is_new || has_other_topics).then(|| group.changed(name)).flatten()
+    }
+
+    /// Notes what operators want to see of a member, from its heartbeat.
+    pub(super) fn describe(&mut self, group: &str, from: &Connection, heartbeat: &RemotingCommand) {
+        let group = self.online.get_mut(group);
+        if let Some(member) = group.and_then(|group| group.members.get_mut(&from.id)) {
+            member.shown = Some(admin::Member {
+                client_addr: from.remote.to_string(),
+                client_id: member.client_id.clone(),
+                language: heartbeat.language_name(),
+                version: heartbeat.version,
+            });
+        }
     }
 
     /// One member leaves one group.
@@ -163,6 +187,37 @@ impl Groups {
     pub(super) fn members(&self, name: &str) -> Vec<String> {
         let members = self.online.get(name).map(|group| group.members.values());
         members.into_iter().flatten().map(|member| member.client_id.clone()).collect()
+    }
+
+    /// The members with their client ids, in the order in which they came.
+    pub(super) fn peers(&self, name: &str) -> Vec<(String, Peer)> {
+        let members = self.online.get(name).map(|group| group.members.values());
+        members.into_iter().flatten().map(|member| (member.client_id.clone(), member.peer.clone())).collect()
+    }
+
+    /// The member with this client id.
+    pub(super) fn peer(&self, name: &str, client_id: &str) -> Option<Peer> {
+        let members = self.online.get(name)?.members.values();
+        members.rev().find(|member| member.client_id == client_id).map(|member| member.peer.clone())
+    }
+
+    /// The group as operators see it; `None` where nobody is there.
+    pub(super) fn connections(&self, name: &str) -> Option<admin::ConsumerConnection> {
+        let group = self.online.get(name)?;
+        let subscriptions = group.subscriptions.iter();
+        Some(admin::ConsumerConnection {
+            connection_set: group.members.values().filter_map(|member| member.shown.clone()).collect(),
+            subscription_table: subscriptions.map(|(topic, one)| (topic.clone(), one.data.clone())).collect(),
+            consume_type: group.consume_type,
+            message_model: group.model,
+            consume_from_where: group.consume_from_where,
+        })
+    }
+
+    /// The groups with members that subscribe to a topic.
+    pub(super) fn subscribers(&self, topic: &str) -> Vec<Arc<str>> {
+        let groups = self.online.iter().filter(|(_, group)| group.subscriptions.contains_key(topic));
+        groups.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     pub(super) fn subscription(&self, group: &str, topic: &str) -> Result<&Subscription, Unsubscribed> {

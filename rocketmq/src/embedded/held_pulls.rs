@@ -56,6 +56,11 @@ impl HeldPulls {
         self.take_out(|pull| pull.deadline <= now)
     }
 
+    /// Takes out those who wait for a queue.
+    pub(super) fn take_queue(&mut self, topic: &str, queue_id: i32) -> Vec<HeldPull> {
+        self.take_out(|pull| pull.header.queue_id == queue_id && *pull.header.topic == *topic)
+    }
+
     /// Forgets those of a connection that is gone.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) {
         self.take_out(|pull| pull.connection == connection);

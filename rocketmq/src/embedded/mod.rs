@@ -35,10 +35,12 @@
 //! What a request passes on its way in: [`endpoint`] (a port and its connections), [`broker`] (which request is
 //! which), then one lock around [`state`]; what the state decided is carried out after the lock is free
 //! ([`effects`]). [`sending`], [`retrying`], [`pulling`], [`popping`] and [`assigning`] are the decisions, [`store`],
-//! [`delay`], [`held_pulls`], [`held_pops`], [`leases`], [`groups`], [`offsets`] and [`locks`] what they are about. [`name_server`] tells where all this is.
+//! [`delay`], [`held_pulls`], [`held_pops`], [`leases`], [`groups`], [`offsets`] and [`locks`] what they are about.
+//! [`name_server`] tells where all this is. [`admin`], [`relay`] and [`resetting`] are for operators.
 //!
 //! Source: `protocol.md` sections 2 and 6, the processors of Apache's broker.
 
+mod admin;
 mod assigning;
 mod broker;
 mod clock;
@@ -56,7 +58,9 @@ mod offsets;
 mod pop_requests;
 mod popping;
 mod pulling;
+mod relay;
 mod replying;
+mod resetting;
 mod retrying;
 mod sending;
 mod server;

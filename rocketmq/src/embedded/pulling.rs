@@ -151,7 +151,15 @@ impl State {
             return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
         };
         let filter = self.filter(header)?;
-        let reply = read(queue, header, &filter);
+        let mut reply = read(queue, header, &filter);
+        if let Some(target) = self.offsets.take_reset(&header.consumer_group, name, header.queue_id) {
+            reply = PullReply {
+                code: ResponseCode::PULL_OFFSET_MOVED,
+                status: "OFFSET_RESET",
+                header: PullMessageResponse { next_begin_offset: target, ..reply.header },
+                records: Vec::new(),
+            };
+        }
         Ok((filter, reply))
     }
 

@@ -58,6 +58,7 @@ pub struct ServerBuilder {
     auto_create_topics: bool,
     max_bytes: usize,
     max_messages_per_queue: usize,
+    server_side_reset_offset: bool,
 }
 
 impl Default for ServerBuilder {
@@ -70,6 +71,7 @@ impl Default for ServerBuilder {
             auto_create_topics: true,
             max_bytes: 256 << 20,
             max_messages_per_queue: 1_000_000,
+            server_side_reset_offset: true,
         }
     }
 }
@@ -127,6 +129,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether the next pull tells a group that its offset was reset, as with brokers from 5.1 on; default `true`.
+    ///
+    /// With `false` the members that are there are told at once, as older brokers do it. What a 5.x broker has as
+    /// `useServerSideResetOffset`.
+    pub fn server_side_reset_offset(mut self, server_side: bool) -> Self {
+        self.server_side_reset_offset = server_side;
+        self
+    }
+
     /// Starts name server and broker on the runtime that this is called in.
     ///
     /// # Errors
@@ -148,7 +159,8 @@ impl ServerBuilder {
         };
         let alarm = Arc::new(Notify::new());
         let delayed = DelayedMessages::new(self.delay_levels.len(), self.max_bytes);
-        let policy = Policy { delay_levels: self.delay_levels };
+        let policy =
+            Policy { delay_levels: self.delay_levels, pushes_resets: !self.server_side_reset_offset };
         let mut state =
             State::new(policy, Store::new(broker_address, retention), delayed, Arc::clone(&alarm));
         if self.auto_create_topics {

@@ -62,6 +62,8 @@ impl From<HeaderError> for Refusal {
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) delay_levels: Vec<Duration>,
+    /// Whether members are told to go on from other offsets, as brokers before 5.1 do it.
+    pub(super) pushes_resets: bool,
 }
 
 /// All that the broker knows.

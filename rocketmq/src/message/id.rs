@@ -45,6 +45,16 @@ pub(crate) fn of_offset(store_host: SocketAddr, commit_log_offset: i64) -> Strin
     hexadecimal(&bytes)
 }
 
+/// The place in the commit log that such an id names; `None` for other ids.
+pub(crate) fn offset_of(id: &str) -> Option<i64> {
+    const OFFSET_DIGITS: usize = 16;
+    // With an address of 4 or 16 bytes, and a port.
+    if !matches!(id.len(), 32 | 56) || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    i64::from_str_radix(id.get(id.len() - OFFSET_DIGITS..)?, 16).ok()
+}
+
 /// The address by which other machines reach this one: that of the interface which carries the default route, or
 /// loopback on a machine without one. Nothing is sent to find out.
 pub(crate) fn local_address() -> IpAddr {

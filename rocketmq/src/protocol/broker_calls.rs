@@ -91,7 +91,6 @@ pub(crate) fn read_offset_table(body: &[u8]) -> Result<BTreeMap<MessageQueue, i6
 }
 
 /// The other direction, in the form that all clients read.
-#[cfg(test)]
 pub(crate) fn write_offset_table(offsets: &BTreeMap<MessageQueue, i64>) -> Vec<u8> {
     format!(r#"{{"offsetTable":{}}}"#, json::write_queue_map(offsets)).into_bytes()
 }

@@ -111,6 +111,11 @@ impl RemotingCommand {
         self
     }
 
+    /// The language of the sender.
+    pub(crate) fn language_name(&self) -> &'static str {
+        LANGUAGES.get(usize::from(self.language)).copied().unwrap_or("OTHER")
+    }
+
     pub(crate) fn is_response(&self) -> bool {
         self.flag & IS_RESPONSE != 0
     }
@@ -286,12 +291,13 @@ fn split_text(from: &mut Bytes, length: i32, what: &'static str) -> Result<Strin
 }
 
 /// Source: `protocol.md` section 1.4.
+const LANGUAGES: [&str; 14] = [
+    "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS",
+    "RUST", "NODE_JS",
+];
+
 fn language_number(name: &str) -> u8 {
-    const NAMES: [&str; 14] = [
-        "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS",
-        "RUST", "NODE_JS",
-    ];
-    NAMES.iter().position(|other| *other == name).unwrap_or(7) as u8
+    LANGUAGES.iter().position(|other| *other == name).unwrap_or(7) as u8
 }
 
 /// Writes a JSON string: the quick way where nothing needs an escape, which is nearly always.

@@ -89,7 +89,7 @@ macro_rules! header {
         }
     };
 }
-pub(super) use header;
+pub(crate) use header;
 
 /// A request without fields: all of it is in its body.
 macro_rules! bare {

@@ -62,6 +62,19 @@ pub fn servers() -> Result<Vec<ServerKind>> {
     Ok(choice.servers)
 }
 
+/// Whether Apache's programs of this release can be run, for tests of the embedded server that need one.
+///
+/// # Errors
+///
+/// `CI` is set, and something is missing.
+pub fn can_run(version: Version) -> Result<bool> {
+    let missing = Availability::detect().missing(version);
+    if is_ci() && !missing.is_empty() {
+        bail!("the tests have to run Apache's tools here, but {} is missing", missing.join(" and "));
+    }
+    Ok(missing.is_empty())
+}
+
 /// What `servers` decided.
 #[derive(Debug)]
 struct Choice {

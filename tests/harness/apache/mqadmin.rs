@@ -6,14 +6,29 @@ use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 use tokio::time;
 
+use super::Version;
 use super::jars::Jars;
 use super::java::Program;
-use super::name_server::NameServer;
+use super::run_dir::RunDir;
 
-/// Runs one command of Apache's administration tool and returns what it printed.
-pub(super) async fn run(jars: &Jars, name_server: &NameServer, args: &[&str]) -> Result<String> {
-    let mut command = Command::from(Program::Admin.command(jars, name_server.home(), &BTreeMap::new())?);
-    command.args(args).args(["-n", &name_server.addr().to_string()]);
+/// Runs one command of Apache's administration tool, of this release, with the name server of whoever it is, and returns
+/// what it printed. Takes three to four seconds, most of which it spends on ending.
+///
+/// # Errors
+///
+/// Java or Maven is missing, or the command failed, by its exit code or, since `mqadmin` likes to exit with 0, its output.
+pub async fn mqadmin(version: Version, name_server: &str, args: &[&str]) -> Result<String> {
+    let jars = Jars::resolve(version).await?;
+    let home = RunDir::create("mqadmin")?;
+    let printed = run(&jars, &home, name_server, args).await;
+    home.remove();
+    printed
+}
+
+/// The same in a home that is there already. Files that the command writes are put there.
+pub(super) async fn run(jars: &Jars, home: &RunDir, name_server: &str, args: &[&str]) -> Result<String> {
+    let mut command = Command::from(Program::Admin.command(jars, home, &BTreeMap::new())?);
+    command.current_dir(home.path()).args(args).args(["-n", name_server]);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = time::timeout(Duration::from_secs(60), output)
         .await

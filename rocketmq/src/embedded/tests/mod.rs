@@ -1,5 +1,6 @@
 //! The server as its clients find it: over real sockets, each behaviour once.
 
+mod admin;
 mod faults;
 mod groups;
 mod pulls;
