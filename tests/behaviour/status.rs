@@ -67,6 +67,12 @@ fn the_page_says_what_an_application_does_from_its_start_to_its_end() -> Result<
         }
 
         let _ = begun.acquire().await?;
+        wait::until("the page says that the message has come", async || {
+            let line =
+                "rocketmq_consumer_pulled_total{cluster=\"default\",group=\"watched\",topic=\"orders\"} 1";
+            Ok(ask(page, "GET", "/metrics").await?.1.lines().any(|it| it == line))
+        })
+        .await?;
         let mut stopping = JoinSet::new();
         stopping.spawn(app.shutdown());
         wait::until("the page says that the application stops", async || {

@@ -6,31 +6,75 @@ use std::fmt::{self, Write};
 
 use super::super::parts::Parts;
 use crate::client::ServiceState;
+use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::producer::TopicStats;
+
+/// Name, type, help, and how the value is read.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
 
 /// All families.
 pub(super) fn write(parts: &Parts) -> String {
     let mut page = Page(String::new());
     consumers(&mut page, parts);
+    consumed(&mut page, parts);
     producers(&mut page, parts);
     page.0
 }
 
 fn consumers(page: &mut Page, parts: &Parts) {
-    type Read = fn(&crate::consumer::PushConsumer) -> bool;
-    let families: [(&str, &str, Read); 2] = [
-        ("rocketmq_consumer_running", "Whether the consumer of the group has been started.", |consumer| {
-            consumer.state() == ServiceState::Running
-        }),
-        ("rocketmq_consumer_ready", "Whether the group has its routes and knows its queues.", |consumer| {
-            consumer.is_ready()
-        }),
+    let families: [Family<PushConsumer>; 2] = [
+        (
+            "rocketmq_consumer_running",
+            "gauge",
+            "Whether the consumer of the group has been started.",
+            |consumer| f64::from(consumer.state() == ServiceState::Running),
+        ),
+        (
+            "rocketmq_consumer_ready",
+            "gauge",
+            "Whether the group has its routes and knows its queues.",
+            |consumer| f64::from(consumer.is_ready()),
+        ),
     ];
-    for (name, help, read) in families {
-        page.family(name, "gauge", help);
+    for (name, kind, help, read) in families {
+        page.family(name, kind, help);
         for member in &parts.consumers {
             let labels = [("cluster", member.cluster.as_str()), ("group", &member.group)];
-            page.sample(name, &labels, u8::from(read(&member.consumer)));
+            page.sample(name, &labels, read(&member.consumer));
+        }
+    }
+}
+
+fn consumed(page: &mut Page, parts: &Parts) {
+    let stats: Vec<_> = parts
+        .consumers
+        .iter()
+        .flat_map(|member| {
+            member.consumer.stats().into_iter().map(move |(topic, stats)| (member, topic, stats))
+        })
+        .collect();
+    let families: [Family<ConsumeStats>; 4] = [
+        ("rocketmq_consumer_pulled_total", "counter", "Messages that came and have a listener.", |stats| {
+            stats.pulled as f64
+        }),
+        ("rocketmq_consumer_ok_total", "counter", "Messages that were handled with success.", |stats| {
+            stats.ok as f64
+        }),
+        ("rocketmq_consumer_failed_total", "counter", "Messages whose handling failed.", |stats| {
+            stats.failed as f64
+        }),
+        (
+            "rocketmq_consumer_call_seconds",
+            "gauge",
+            "How long a call of a listener took on average, in the last minute.",
+            |stats| stats.consume_rt.as_secs_f64(),
+        ),
+    ];
+    for (name, kind, help, read) in families {
+        page.family(name, kind, help);
+        for (member, topic, stats) in &stats {
+            let labels = [("cluster", member.cluster.as_str()), ("group", &member.group), ("topic", topic)];
+            page.sample(name, &labels, read(stats));
         }
     }
 }
@@ -43,27 +87,34 @@ fn producers(page: &mut Page, parts: &Parts) {
             producer.stats().into_iter().map(move |(topic, stats)| (name, topic, stats))
         })
         .collect();
-    type Read = fn(&TopicStats) -> f64;
-    let families: [(&str, &str, Read); 6] = [
-        ("rocketmq_producer_sent_total", "Messages that a broker said it has stored.", |stats| {
+    let families: [Family<TopicStats>; 6] = [
+        ("rocketmq_producer_sent_total", "counter", "Messages that a broker said it has stored.", |stats| {
             stats.sent as f64
         }),
-        ("rocketmq_producer_oneway_total", "Messages sent without waiting for an answer.", |stats| {
-            stats.oneway as f64
-        }),
-        ("rocketmq_producer_failed_total", "Messages not sent, or not known to be.", |stats| {
+        (
+            "rocketmq_producer_oneway_total",
+            "counter",
+            "Messages sent without waiting for an answer.",
+            |stats| stats.oneway as f64,
+        ),
+        ("rocketmq_producer_failed_total", "counter", "Messages not sent, or not known to be.", |stats| {
             stats.failed as f64
         }),
-        ("rocketmq_producer_retries_total", "Attempts beyond the first.", |stats| stats.retries as f64),
-        ("rocketmq_producer_bytes_total", "Bytes of the bodies that were sent.", |stats| stats.bytes as f64),
+        ("rocketmq_producer_retries_total", "counter", "Attempts beyond the first.", |stats| {
+            stats.retries as f64
+        }),
+        ("rocketmq_producer_bytes_total", "counter", "Bytes of the bodies that were sent.", |stats| {
+            stats.bytes as f64
+        }),
         (
             "rocketmq_producer_latency_seconds_total",
+            "counter",
             "How long the sends took together; divided by the sent ones, their mean.",
             |stats| stats.latency.as_secs_f64(),
         ),
     ];
-    for (name, help, read) in families {
-        page.family(name, "counter", help);
+    for (name, kind, help, read) in families {
+        page.family(name, kind, help);
         for (producer, topic, stats) in &stats {
             page.sample(name, &[("producer", producer), ("topic", topic)], read(stats));
         }
