@@ -38,10 +38,12 @@
 //!
 //! - `embedded` (default): a name server and broker in this process, for development and tests.
 //! - `health`: the status page (`health.listen`): `/livez`, `/readyz`, `/metrics` for Prometheus.
+//! - `testing`: the kit for the tests of an application ([`testing`]); for `dev-dependencies`.
 //! - `tls`: TLS on the connections to name servers and brokers.
 
 mod app;
 pub mod client;
+mod clock;
 pub mod config;
 mod consumer;
 #[cfg(feature = "embedded")]
@@ -66,6 +68,8 @@ mod protocol;
 )]
 mod remoting;
 mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trace;
 
 pub use app::{App, AppBuilder, check, run};

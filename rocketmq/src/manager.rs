@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::warn;
 
 use crate::client::{Home, ServiceState, StateCell};
+use crate::clock::Clock;
 use crate::config::{ClusterConfig, NameServers};
-use crate::consumer::{LitePullConsumer, LitePullConsumerBuilder, PushConsumer, PushConsumerBuilder};
+use crate::consumer::{
+    Journal, LitePullConsumer, LitePullConsumerBuilder, PushConsumer, PushConsumerBuilder,
+};
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerBuilder};
 use crate::trace::Tracer;
@@ -80,7 +83,12 @@ impl Registered {
 impl MqClientManager {
     /// A manager whose consumers and producers use `cluster`, unless they name another one.
     pub fn new(cluster: ClusterConfig) -> Self {
-        let home = Home { clients: Arc::default(), cluster };
+        Self::with_instruments(cluster, Clock::default(), Journal::default())
+    }
+
+    /// The same with a clock that may be moved, and a journal.
+    pub(crate) fn with_instruments(cluster: ClusterConfig, clock: Clock, journal: Journal) -> Self {
+        let home = Home { clients: Arc::default(), cluster, clock, journal };
         Self { inner: Arc::new(Inner { home, state: StateCell::default(), registered: Mutex::default() }) }
     }
 
@@ -249,6 +257,18 @@ impl MqClientManager {
             tracer.shutdown().await;
         }
         result
+    }
+
+    /// The namespace that goes before topics and groups.
+    #[cfg(feature = "testing")]
+    pub(crate) fn namespace(&self) -> Option<String> {
+        self.inner.home.cluster.client.namespace.clone()
+    }
+
+    /// Ends the tasks of all clients as if the process had been killed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn abandon(&self) {
+        self.inner.home.clients.abandon();
     }
 
     fn all(&self) -> All {

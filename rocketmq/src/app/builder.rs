@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::instruments::Instruments;
 use super::plan::{ByHand, Listeners, Plan};
 use super::{App, signals};
 use crate::config::{Config, LoadedConfig};
@@ -28,6 +29,9 @@ pub struct AppBuilder {
     without_linked: bool,
     send_hooks: Hooks,
     consume_hooks: ConsumeHooks,
+    /// Where only some groups are wanted.
+    chosen: Option<Vec<String>>,
+    instruments: Instruments,
 }
 
 /// Where the configuration comes from.
@@ -38,6 +42,9 @@ enum Source {
     Usual,
     File(PathBuf),
     Value(Box<Config>),
+    /// Read already.
+    #[cfg(feature = "testing")]
+    Loaded(Box<LoadedConfig>),
 }
 
 impl AppBuilder {
@@ -141,24 +148,50 @@ impl AppBuilder {
         }
     }
 
+    /// What the test kit puts in: a configuration that it has read, its instruments, and the groups that are wanted.
+    #[cfg(feature = "testing")]
+    pub(crate) fn under_test(
+        mut self,
+        loaded: LoadedConfig,
+        instruments: Instruments,
+        chosen: Option<Vec<String>>,
+    ) -> Self {
+        self.source = Source::Loaded(Box::new(loaded));
+        self.instruments = instruments;
+        self.chosen = chosen;
+        self
+    }
+
     async fn start_with(self, needs_listeners: bool) -> Result<App> {
         let mut loaded = match self.source {
             Source::Usual => Config::load(None)?,
             Source::File(file) => Config::load(Some(&file))?,
             Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
+            #[cfg(feature = "testing")]
+            Source::Loaded(loaded) => *loaded,
         };
-        let Self { mut state, arounds, by_hand, without_linked, send_hooks, consume_hooks, .. } = self;
+        let Self {
+            mut state,
+            arounds,
+            by_hand,
+            without_linked,
+            send_hooks,
+            consume_hooks,
+            chosen,
+            instruments,
+            ..
+        } = self;
         let plan = |loaded: &LoadedConfig, producers: &BTreeMap<String, Producer>| {
             if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
                 state.insert(producer.clone());
             }
             let annotated = if without_linked { Vec::new() } else { listeners().collect() };
-            let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds };
+            let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds, chosen };
             let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
             plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
             Ok(plan)
         };
-        super::start(&mut loaded, &send_hooks, plan).await
+        super::start(&mut loaded, &send_hooks, instruments, plan).await
     }
 }
 

@@ -4,6 +4,7 @@
 //! everything that is wrong with them, before anything is connected; [`App`] starts what was planned and stops it.
 
 mod builder;
+mod instruments;
 mod parts;
 mod plan;
 mod signals;
@@ -17,7 +18,11 @@ use std::path::Path;
 use tracing::{info, warn};
 
 pub use builder::AppBuilder;
+#[cfg(feature = "testing")]
+pub(crate) use instruments::Instruments;
 
+#[cfg(not(feature = "testing"))]
+use self::instruments::Instruments;
 use self::parts::{Member, Parts};
 use self::plan::{Plan, PlannedGroup};
 use crate::client::{MqClientManager, ServiceState};
@@ -61,6 +66,7 @@ pub struct App {
     parts: Parts,
     /// By the names of the clusters that they write to; none without `trace.enabled`.
     tracers: BTreeMap<String, Tracer>,
+    instruments: Instruments,
     #[cfg(feature = "health")]
     status_page: Option<status_page::StatusPage>,
     #[cfg(feature = "embedded")]
@@ -207,6 +213,33 @@ impl App {
     }
 }
 
+/// What the test kit looks at.
+#[cfg(feature = "testing")]
+impl App {
+    /// The consumers, each with the name of its cluster and its group.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (&str, &str, &PushConsumer)> {
+        let consumers = self.parts.consumers.iter();
+        consumers.map(|member| (member.cluster.as_str(), member.group.as_str(), &member.consumer))
+    }
+
+    /// The namespace of the default cluster.
+    pub(crate) fn namespace(&self) -> Option<String> {
+        self.managers.get(DEFAULT_CLUSTER)?.namespace()
+    }
+
+    /// The embedded servers, by the names of their clusters.
+    pub(crate) fn servers(&self) -> &BTreeMap<String, crate::embedded::Server> {
+        &self.servers
+    }
+
+    /// Ends as if the process had been killed.
+    pub(crate) fn abandon(&self) {
+        self.parts.stopping.cancel();
+        self.parts.consumers.iter().for_each(|member| member.consumer.abandon());
+        self.managers.values().for_each(MqClientManager::abandon);
+    }
+}
+
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App").field("health", &self.health()).finish_non_exhaustive()
@@ -217,6 +250,7 @@ impl fmt::Debug for App {
 async fn start(
     loaded: &mut LoadedConfig,
     send_hooks: &Hooks,
+    instruments: Instruments,
     plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>,
 ) -> Result<App> {
     let tracers = tracers(&loaded.config)?;
@@ -234,6 +268,7 @@ async fn start(
         managers: BTreeMap::new(),
         parts: Parts::default(),
         tracers,
+        instruments,
         #[cfg(feature = "health")]
         status_page: None,
         #[cfg(feature = "embedded")]
@@ -318,7 +353,8 @@ impl App {
             .ok_or_else(|| Error::other(format!("there is no cluster {name}")))?;
         let cluster = self.with_addresses(name, cluster).await?;
         info!(cluster = name, name_servers = %cluster.name_servers, "cluster");
-        let manager = MqClientManager::new(cluster);
+        let Instruments { clock, journal } = self.instruments.clone();
+        let manager = MqClientManager::with_instruments(cluster, clock, journal);
         self.tracers.get(name).map_or(Ok(()), |tracer| manager.register_tracer(tracer))?;
         self.managers.insert(name.to_owned(), manager.clone());
         Ok(manager)
@@ -334,7 +370,8 @@ impl App {
         use crate::config::NameServers;
 
         if cluster.name_servers == NameServers::Embedded {
-            let server = crate::embedded::Server::builder().start().await.map_err(Error::other)?;
+            let clock = self.instruments.clock.clone();
+            let server = crate::embedded::Server::builder().start_by(clock).await.map_err(Error::other)?;
             cluster.name_servers = NameServers::Addresses(vec![server.name_server()]);
             info!(
                 name_server = server.name_server(),

@@ -22,7 +22,10 @@ pub(super) struct Parts {
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     /// The name of its cluster in the configuration.
-    #[cfg_attr(not(feature = "health"), expect(dead_code, reason = "the status page shows it"))]
+    #[cfg_attr(
+        not(any(feature = "health", feature = "testing")),
+        expect(dead_code, reason = "the status page shows it")
+    )]
     pub(super) cluster: String,
     pub(super) group: String,
     pub(super) consumer: PushConsumer,

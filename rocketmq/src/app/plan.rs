@@ -51,6 +51,8 @@ pub(super) struct Listeners {
     /// `None` where state is not looked at.
     pub(super) state: Option<Arc<StateMap>>,
     pub(super) arounds: Vec<Around>,
+    /// Where only some groups are wanted: a test of them.
+    pub(super) chosen: Option<Vec<String>>,
 }
 
 /// A listener whose texts are resolved.
@@ -65,7 +67,8 @@ struct Declared {
 /// Checks configuration and annotated listeners against each other.
 pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
     let annotated = listeners().collect();
-    let listeners = Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new() };
+    let listeners =
+        Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new(), chosen: None };
     let mut problems = ConfigErrors::new();
     make(loaded, listeners, false, &mut problems);
     problems.into_result()
@@ -107,6 +110,7 @@ fn make(
 ) -> Plan {
     not_yet(loaded, problems);
     check_tls(loaded, problems);
+    let chosen = listeners.chosen.clone();
     let declared = declared(loaded, listeners, problems);
     if declared.is_empty() && needs_listeners && problems.is_empty() {
         problems.push(
@@ -115,7 +119,10 @@ fn make(
                 .detail("if it is in another crate, add `use that_crate as _;` to main.rs: a crate that is not named is not linked"),
         );
     }
-    check_groups(loaded, &declared, problems);
+    match &chosen {
+        Some(chosen) => check_chosen(chosen, &declared, problems),
+        None => check_groups(loaded, &declared, problems),
+    }
     let mut groups: BTreeMap<(String, String), Vec<Declared>> = BTreeMap::new();
     for one in declared {
         groups.entry((one.cluster.clone(), one.group.clone())).or_default().push(one);
@@ -196,8 +203,12 @@ fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
 }
 
 fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) -> Vec<Declared> {
-    let Listeners { by_hand, mut annotated, state, arounds } = listeners;
+    let Listeners { by_hand, mut annotated, state, arounds, chosen } = listeners;
     let mut declared = Vec::new();
+    if let Some(chosen) = &chosen {
+        let is_chosen = |group: &str| loaded.resolve(group).is_ok_and(|group| chosen.contains(&group));
+        annotated.retain(|definition| is_chosen(definition.group));
+    }
     // In the order of the source, so that logs and errors are the same in every run.
     annotated.sort_by_key(|definition| (definition.file, definition.line, definition.name));
     for definition in annotated {
@@ -309,6 +320,16 @@ fn check_groups(loaded: &LoadedConfig, declared: &[Declared], problems: &mut Con
             Some(place) => problem.at(place),
             None => problem,
         });
+    }
+}
+
+/// Each group that was chosen has a listener.
+fn check_chosen(chosen: &[String], declared: &[Declared], problems: &mut ConfigErrors) {
+    for group in chosen.iter().filter(|group| !declared.iter().any(|one| one.group == **group)) {
+        problems.push(
+            Problem::new(format!("there is no listener of group `{group}` in this program"))
+                .detail("if it lives in another crate, add `use that_crate as _;`"),
+        );
     }
 }
 

@@ -34,7 +34,11 @@ fn problems(yaml: &str, annotated: &[&'static ListenerDef]) -> String {
 fn plan(yaml: &str, annotated: &[&'static ListenerDef]) -> Result<Plan> {
     let loaded = Config::from_yaml(yaml)?;
     let (annotated, state) = (annotated.to_vec(), Some(Arc::default()));
-    Plan::make(&loaded, Listeners { by_hand: Vec::new(), annotated, state, arounds: Vec::new() }, true)
+    Plan::make(
+        &loaded,
+        Listeners { by_hand: Vec::new(), annotated, state, arounds: Vec::new(), chosen: None },
+        true,
+    )
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::MqClient;
+use crate::clock::Clock;
 use crate::config::{ClusterConfig, NameServers};
+use crate::consumer::Journal;
 use crate::error::{Error, Result};
 use crate::remoting::RequestType;
 use crate::tasks::Tasks;
@@ -20,6 +22,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Home {
     pub(crate) clients: Arc<Clients>,
     pub(crate) cluster: ClusterConfig,
+    /// By which messages wait.
+    pub(crate) clock: Clock,
+    /// Where consumers write down what becomes of messages.
+    pub(crate) journal: Journal,
 }
 
 /// The clients of a process, each with the number of those who use it.
@@ -64,6 +70,13 @@ impl Clients {
         let client = MqClient::start(cluster, request_type, addresses, Tasks::default())?;
         entries.push(Entry { cluster: cluster.clone(), request_type, client: Arc::clone(&client), users: 1 });
         Ok(client)
+    }
+
+    /// Ends the tasks of all clients, and those of their consumers and producers, without waiting for their end.
+    #[cfg(feature = "testing")]
+    pub(crate) fn abandon(&self) {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().for_each(|entry| entry.client.tasks().cancel());
     }
 
     /// Ends the client if this was the last use of it.

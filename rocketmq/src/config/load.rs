@@ -29,6 +29,9 @@ pub struct Sources {
     pub profile: Option<String>,
     /// The environment: `ROCKETMQ__…` keys, and values for `${…}`.
     pub env: BTreeMap<String, String>,
+    /// Leaves out what only real servers need: where they are, credentials, certificates.
+    #[cfg(feature = "testing")]
+    pub(crate) without_servers: bool,
 }
 
 impl Sources {
@@ -36,7 +39,7 @@ impl Sources {
     pub fn from_process() -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let env = env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
-        Self { file: None, profile: None, env }
+        Self { env, ..Self::default() }
     }
 
     /// Reads all of it.
@@ -52,6 +55,10 @@ impl Sources {
         if let Some(profile) = self.profile.clone().or_else(|| set(PROFILE_VARIABLE)) {
             let file = file_of_profile(&file, &profile)?;
             files.push((file.display().to_string(), read_profile(&file, &profile)?));
+        }
+        #[cfg(feature = "testing")]
+        if self.without_servers {
+            return assemble_with(&files, self.env, super::offline::strip);
         }
         assemble(&files, self.env)
     }
@@ -138,6 +145,14 @@ pub(super) fn assemble(
     files: &[(String, String)],
     env: BTreeMap<String, String>,
 ) -> Result<LoadedConfig, ConfigErrors> {
+    assemble_with(files, env, |_| ())
+}
+
+fn assemble_with(
+    files: &[(String, String)],
+    env: BTreeMap<String, String>,
+    change: impl FnOnce(&mut Map<String, Value>),
+) -> Result<LoadedConfig, ConfigErrors> {
     let mut problems = Vec::new();
     let mut places = Places::default();
     let mut tree = Map::new();
@@ -166,6 +181,7 @@ pub(super) fn assemble(
         }
         places.marks.insert(setting.path, Mark::Environment { variable: setting.variable });
     }
+    change(&mut tree);
     let placeholders = Placeholders { environment: env, vars: vars(&tree, &places) };
     read_tree(Config::default(), tree, places, placeholders, problems, false)
 }

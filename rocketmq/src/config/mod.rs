@@ -20,6 +20,8 @@ mod lite_pull;
 mod load;
 mod names;
 mod nearest;
+#[cfg(feature = "testing")]
+mod offline;
 mod place;
 mod placeholder;
 mod problem;

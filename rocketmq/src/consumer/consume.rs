@@ -10,11 +10,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time;
 use tracing::{debug, error, warn};
 
 use super::Shared;
 use super::hook::Call;
+use super::journal::Fate;
 use super::queue::OwnedQueue;
 use super::stats::Tally;
 use crate::config::{self, ConsumerConfig, RetryDelay};
@@ -84,6 +84,7 @@ impl Attempt {
     /// another one. `apart` starts that task before the first look: for handlers that compute for long.
     pub(crate) async fn begin(self, permit: OwnedSemaphorePermit, apart: bool) -> Begun {
         let call = self.shared.hooks.before(&self.delivery);
+        self.shared.journal.begun(&self.delivery);
         let start = Instant::now();
         let mut future = match catch_unwind(AssertUnwindSafe(|| self.handler.call(self.delivery.clone()))) {
             Ok(future) => future,
@@ -105,7 +106,7 @@ impl Attempt {
             Ok(Poll::Ready(Outcome::Done(ConsumeResult::Success))) => {
                 let took = start.elapsed();
                 self.shared.hooks.succeeded(call, &self.delivery, took);
-                self.finish_all();
+                self.finish_all(&Ending::Outcome(ConsumeResult::Success.into()));
                 Begun::Finished { permit, messages: self.delivery.messages().len() as u64, took }
             }
             Ok(Poll::Ready(outcome)) => self.settle_apart(Ending::Outcome(outcome), call, start, permit),
@@ -125,7 +126,7 @@ impl Attempt {
     ) -> Begun {
         let handlers = self.shared.handlers.clone();
         handlers.spawn("handler", async move {
-            let ending = watch(future, self.shared.config.consume_timeout).await;
+            let ending = self.shared.watch(future).await;
             self.ended(call, &ending, start.elapsed());
             self.settle(ending, permit).await;
         });
@@ -142,13 +143,22 @@ impl Attempt {
     /// Tells hooks and statistics of the end of a call.
     fn ended(&self, call: Call, ending: &Ending, took: Duration) {
         self.shared.hooks.after(call, &self.delivery, ending, took);
+        self.shared.journal.ended(&self.delivery);
         self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
     }
 
-    fn finish_all(&self) {
+    fn finish_all(&self, ending: &Ending) {
         for message in self.delivery.messages() {
-            self.queue.finish(message.queue_offset());
+            self.finish(message, ending, Fate::Acknowledged);
         }
+    }
+
+    fn finish(&self, message: &MessageExt, ending: &Ending, fate: Fate) {
+        let is_held = || self.queue.with(|held| held.holds(message.queue_offset()));
+        if self.shared.journal.is_kept() && is_held() {
+            self.shared.journal.note(&self.delivery, message, ending, fate);
+        }
+        self.queue.finish(message.queue_offset());
     }
 
     /// Sees to it that every message ends up somewhere: the handler had it, or the broker has it back, or the handler
@@ -168,25 +178,27 @@ impl Attempt {
             let mut again_at_once = false;
             self.queue.counts.count_calls(verdict.tally(messages.len()));
             match verdict {
-                Verdict::Done => return self.finish_all(),
+                Verdict::Done => return self.finish_all(&ending),
                 Verdict::Back { from, level } => {
                     for (at, message) in messages.iter().enumerate() {
-                        if at >= from && !self.give_back(message, level).await {
-                            rest.push(message.clone());
+                        if at < from {
+                            self.finish(message, &ending, Fate::Acknowledged);
+                        } else if self.give_back(message, level).await {
+                            self.finish(message, &ending, self.shared.fate_of(message, level));
                         } else {
-                            self.queue.finish(message.queue_offset());
+                            rest.push(message.clone());
                         }
                     }
                 }
                 Verdict::Refuse { index, level } => {
                     for (at, message) in messages.iter().enumerate() {
-                        if at != index {
-                            rest.push(message.clone());
-                        } else if level.is_none() || self.give_back(message, level.unwrap_or_default()).await
-                        {
-                            self.queue.finish(message.queue_offset());
-                        } else {
-                            rest.push(message.clone());
+                        match level {
+                            _ if at != index => rest.push(message.clone()),
+                            None => self.finish(message, &ending, Fate::Skipped),
+                            Some(level) if self.give_back(message, level).await => {
+                                self.finish(message, &ending, self.shared.fate_of(message, level));
+                            }
+                            Some(_) => rest.push(message.clone()),
                         }
                     }
                     again_at_once = rest.len() < messages.len();
@@ -194,6 +206,7 @@ impl Attempt {
             }
             if !again_at_once {
                 for message in &mut rest {
+                    self.shared.journal.note(&self.delivery, message, &ending, Fate::Paused);
                     message.count_delivery();
                 }
             }
@@ -204,7 +217,7 @@ impl Attempt {
                 permit = None;
                 tokio::select! {
                     () = self.shared.stopping().cancelled() => return,
-                    () = time::sleep(RETRY_HERE) => {}
+                    () = self.shared.clock.sleep(RETRY_HERE) => {}
                 }
             }
             // `clean_expired` may have sent them back meanwhile.
@@ -218,11 +231,11 @@ impl Attempt {
                     Err(_) => return,
                 }
             }
+            self.shared.journal.begun(&self.delivery);
             let delivery = self.delivery.clone();
             let handler = self.handler.clone();
             let (call, start) = (self.shared.hooks.before(&delivery), Instant::now());
-            ending =
-                watch(async move { handler.call(delivery).await }, self.shared.config.consume_timeout).await;
+            ending = self.shared.watch(async move { handler.call(delivery).await }).await;
             self.ended(call, &ending, start.elapsed());
         }
     }
@@ -243,15 +256,6 @@ impl Attempt {
             Verdict::Back { .. } | Verdict::Refuse { .. } => "it will be delivered again",
         };
         self.shared.report(&self.queue.queue, &self.handler, &self.delivery, ending, what);
-    }
-}
-
-/// Waits for the end of a call, and stops it at `limit`.
-pub(super) async fn watch(future: impl Future<Output = Outcome>, limit: Duration) -> Ending {
-    match time::timeout(limit, catch_panic(future)).await {
-        Ok(Ok(outcome)) => Ending::Outcome(outcome),
-        Ok(Err(reason)) => Ending::Panicked(reason),
-        Err(_) => Ending::TimedOut,
     }
 }
 
@@ -298,6 +302,22 @@ fn retry_level(config: &ConsumerConfig) -> i32 {
 }
 
 impl Shared {
+    /// Waits for the end of a call, and stops it after `consume_timeout`.
+    pub(super) async fn watch(&self, future: impl Future<Output = Outcome>) -> Ending {
+        match self.clock.timeout(self.config.consume_timeout, catch_panic(future)).await {
+            Some(Ok(outcome)) => Ending::Outcome(outcome),
+            Some(Err(reason)) => Ending::Panicked(reason),
+            None => Ending::TimedOut,
+        }
+    }
+
+    /// What a broker makes of a message that it was given back.
+    fn fate_of(&self, message: &MessageExt, level: i32) -> Fate {
+        let is_last =
+            self.max_reconsume_times() <= i32::try_from(message.reconsume_times()).unwrap_or(i32::MAX);
+        if level == DEAD_LETTER || is_last { Fate::DeadLettered } else { Fate::Retried }
+    }
+
     /// How many messages a listener takes at once.
     pub(super) fn batch_of(&self, listener: usize) -> usize {
         match self.subscriptions.handler(listener).shape() {
@@ -348,7 +368,7 @@ impl Shared {
         while !queue.is_dropped() && !self.send_back_raw(&queue.queue, commit_log_offset).await {
             tokio::select! {
                 () = self.stopping().cancelled() => return,
-                () = time::sleep(RETRY_HERE) => {}
+                () = self.clock.sleep(RETRY_HERE) => {}
             }
         }
         if !queue.is_dropped() {
@@ -362,7 +382,7 @@ impl Shared {
         // Handlers that wait are stopped when their time is over; what is left a little later is not one of those.
         let timeout = self.config.consume_timeout + Duration::from_secs(1);
         for queue in self.owned() {
-            for message in queue.with(|messages| messages.expired(Instant::now(), timeout)) {
+            for message in queue.with(|messages| messages.expired(self.clock.now().into_std(), timeout)) {
                 warn!(
                     group = %self.group, queue = %queue.queue, offset = message.queue_offset(), message_id = %message.message_id(),
                     "a handler blocks its thread for longer than `consume_timeout`; the message is sent back",

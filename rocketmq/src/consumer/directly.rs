@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time;
 
 use super::Shared;
-use super::consume::{Ending, watch};
+use super::consume::Ending;
 use crate::client::Directly;
 use crate::listener::{ConsumeResult, Delivery, Origin, Outcome};
 use crate::message::MessageExt;
@@ -36,7 +36,7 @@ impl Shared {
             let shared = Arc::clone(&self);
             self.handlers.spawn("direct handler", async move {
                 let (begun, handed) = (Instant::now(), delivery.clone());
-                let ending = watch(async move { handler.call(handed).await }, limit).await;
+                let ending = shared.watch(async move { handler.call(handed).await }).await;
                 let ending = shared.answer(&delivery, ending).await;
                 drop(permit);
                 // The operator may have given up.

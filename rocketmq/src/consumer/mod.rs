@@ -12,11 +12,15 @@ mod builder;
 mod consume;
 mod directly;
 mod hook;
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the test kit reads it"))]
+mod journal;
 mod lite_pull;
 mod locks;
 mod orderly;
 mod pop;
 mod process_queue;
+#[cfg(feature = "testing")]
+mod progress;
 mod puller;
 mod queue;
 mod rebalance;
@@ -40,7 +44,14 @@ use tracing::{info, warn};
 pub use builder::PushConsumerBuilder;
 pub(crate) use hook::Hooks as ConsumeHooks;
 pub use hook::{ConsumeHook, ConsumeStatus, Consumed, Consuming};
+#[cfg(feature = "testing")]
+pub use journal::Fate;
+pub(crate) use journal::Journal;
+#[cfg(feature = "testing")]
+pub(crate) use journal::{Entry, Open};
 pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages};
+#[cfg(feature = "testing")]
+pub(crate) use progress::{Progress, QueueProgress};
 pub use stats::ConsumeStats;
 pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
@@ -52,6 +63,7 @@ use self::queue::OwnedQueue;
 use self::rebalance::{Rebalancer, flow_limits};
 use self::subscription::Subscriptions;
 use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState, StateCell, namespace};
+use crate::clock::Clock;
 use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
@@ -101,6 +113,8 @@ pub(crate) struct Shared {
     /// The name on the wire.
     group: Arc<str>,
     config: ConsumerConfig,
+    clock: Clock,
+    journal: Journal,
     client: Arc<MqClient>,
     subscriptions: Subscriptions,
     /// One for each handler that may run at the same time.
@@ -230,7 +244,7 @@ impl PushConsumer {
         let cluster = self.inner.cluster.as_ref().unwrap_or(&home.cluster);
         self.check()?;
         let client = home.clients.acquire(cluster)?;
-        let shared = self.share(Arc::clone(&client));
+        let shared = self.share(Arc::clone(&client), home);
         let started = shared.start().await;
         if let Err(error) = started {
             shared.stop(Duration::ZERO).await;
@@ -279,7 +293,7 @@ impl PushConsumer {
         Ok(())
     }
 
-    fn share(&self, client: Arc<MqClient>) -> Arc<Shared> {
+    fn share(&self, client: Arc<MqClient>, home: &Home) -> Arc<Shared> {
         let namespace = client.config().namespace.clone();
         let group = namespace::wrap(namespace.as_deref(), self.group());
         let subscriptions = std::mem::take(&mut self.wishes().subscriptions);
@@ -305,6 +319,8 @@ impl PushConsumer {
             max_body_bytes: client.config().max_frame.as_usize(),
             group,
             config,
+            clock: home.clock.clone(),
+            journal: home.journal.clone(),
             client,
         })
     }

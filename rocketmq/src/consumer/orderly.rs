@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::Shared;
-use super::consume::{DEAD_LETTER, Ending, watch};
+use super::consume::{DEAD_LETTER, Ending};
+use super::journal::Fate as Noted;
 use super::process_queue::Taken;
 use super::queue::OwnedQueue;
 use super::stats::Tally;
@@ -120,7 +121,7 @@ impl Worker {
             let rested = match rest {
                 Rest::End => return,
                 Rest::UntilWoken => stopping.run_until_cancelled(order.woken.notified()).await,
-                Rest::For(time) => stopping.run_until_cancelled(time::sleep(time)).await,
+                Rest::For(time) => stopping.run_until_cancelled(self.shared.clock.sleep(time)).await,
             };
             if rested.is_none() {
                 return;
@@ -139,9 +140,11 @@ impl Worker {
             let handler = self.shared.subscriptions.handler(listener);
             let (noted, begun) = (self.shared.hooks.before(&delivery), std::time::Instant::now());
             let call = async { handler.call(delivery.clone()).await };
-            let ending = watch(call, self.shared.config.consume_timeout).await;
+            self.shared.journal.begun(&delivery);
+            let ending = self.shared.watch(call).await;
             let took = begun.elapsed();
             self.shared.hooks.after(noted, &delivery, &ending, took);
+            self.shared.journal.ended(&delivery);
             self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
             let ending = self.shared.answer(&delivery, ending).await;
             if let Some(rest) = self.settle(listener, &delivery, &ending).await {
@@ -168,7 +171,7 @@ impl Worker {
     fn take(&mut self) -> Option<(usize, Delivery)> {
         let at_most = self.at_most.take().unwrap_or(usize::MAX);
         let batch_of = |listener| self.shared.batch_of(listener).min(at_most);
-        let now = std::time::Instant::now();
+        let now = self.shared.clock.now().into_std();
         let Taken { listener, messages } =
             self.queue.with(|messages| messages.take_in_order(now, batch_of))?;
         let handler = self.shared.subscriptions.handler(listener);
@@ -180,7 +183,7 @@ impl Worker {
     async fn settle(&mut self, listener: usize, delivery: &Delivery, ending: &Ending) -> Option<Rest> {
         let messages = delivery.messages();
         if let Ending::Outcome(Outcome::Done(ConsumeResult::Success)) = ending {
-            messages.iter().for_each(|message| self.finish(message));
+            messages.iter().for_each(|message| self.finish(delivery, message, ending, Noted::Acknowledged));
             self.queue.counts.count_calls(Tally { ok: messages.len() as u64, ..Tally::default() });
             return None;
         }
@@ -197,10 +200,13 @@ impl Worker {
                 return Some(Rest::End);
             }
             match fate {
-                Fate::Done => self.finish(message),
-                Fate::Dead if self.bury(message).await => self.finish(message),
+                Fate::Done => self.finish(delivery, message, ending, done(ending)),
+                Fate::Dead if self.bury(message).await => {
+                    self.finish(delivery, message, ending, Noted::DeadLettered);
+                }
                 Fate::Unseen => rest.push(message.clone()),
                 Fate::Again | Fate::Dead => {
+                    self.shared.journal.note(delivery, message, ending, Noted::Paused);
                     let mut message = message.clone();
                     message.count_delivery();
                     rest.push(message);
@@ -213,7 +219,8 @@ impl Worker {
         pause.map(Rest::For)
     }
 
-    fn finish(&self, message: &MessageExt) {
+    fn finish(&self, delivery: &Delivery, message: &MessageExt, ending: &Ending, fate: Noted) {
+        self.shared.journal.note(delivery, message, ending, fate);
         self.queue.finish(message.queue_offset());
     }
 
@@ -227,6 +234,14 @@ impl Worker {
             );
         }
         sent.is_ok()
+    }
+}
+
+/// In which way a message is done: one that does not decode is passed over.
+fn done(ending: &Ending) -> Noted {
+    match ending {
+        Ending::Outcome(Outcome::BadPayload(_)) => Noted::Skipped,
+        _ => Noted::Acknowledged,
     }
 }
 

@@ -225,6 +225,19 @@ impl ProcessQueue {
         self.find(offset).is_some_and(|at| !matches!(self.slots[at].progress, Progress::Done))
     }
 
+    /// Everything before this offset was pulled; −1 before anything was.
+    #[cfg(feature = "testing")]
+    pub(crate) fn pulled_up_to(&self) -> i64 {
+        self.next_begin
+    }
+
+    /// The offsets that are still to be done.
+    #[cfg(feature = "testing")]
+    pub(crate) fn unfinished(&self) -> Vec<i64> {
+        let slots = self.slots.iter().filter(|slot| !matches!(slot.progress, Progress::Done));
+        slots.map(|slot| slot.offset).collect()
+    }
+
     fn find(&self, offset: i64) -> Option<usize> {
         let first = self.slots.front()?.offset;
         // Offsets are nearly always without gaps, so that the place can be computed.

@@ -356,7 +356,7 @@ impl Puller {
         // The next pull was just handed to the connection's task, which runs on this thread once we wait and which no
         // other thread may take (tokio's LIFO slot). A handler that blocks must not hold up the whole connection.
         task::yield_now().await;
-        let now = std::time::Instant::now();
+        let now = self.shared.clock.now().into_std();
         let mut permit = permit;
         for _ in 0..BURST {
             let Some(attempt) = self.next_attempt(now) else { return };

@@ -68,7 +68,7 @@ impl Shared {
         }
     }
 
-    fn max_reconsume_times(&self) -> i32 {
+    pub(super) fn max_reconsume_times(&self) -> i32 {
         i32::try_from(self.config.max_reconsume.unwrap_or(MAX_RECONSUME_TIMES)).unwrap_or(i32::MAX)
     }
 

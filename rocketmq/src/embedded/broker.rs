@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::{Clock, Now};
+use super::clock::{BrokerClock, Now};
 use super::effects::Effects;
 use super::endpoint::{Connection, Service};
 use super::names::REGION;
@@ -31,7 +30,7 @@ use crate::tasks::Tasks;
 #[derive(Debug)]
 pub(super) struct Broker {
     state: Mutex<State>,
-    clock: Clock,
+    clock: BrokerClock,
     alarm: Arc<Notify>,
     /// Whether its port is open.
     is_open: AtomicBool,
@@ -41,7 +40,7 @@ pub(super) struct Broker {
 
 impl Broker {
     /// `alarm` is the one that `state` rings.
-    pub(super) fn new(state: State, clock: Clock, alarm: Arc<Notify>) -> Self {
+    pub(super) fn new(state: State, clock: BrokerClock, alarm: Arc<Notify>) -> Self {
         Self {
             state: Mutex::new(state),
             clock,
@@ -60,6 +59,11 @@ impl Broker {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The time by which messages wait.
+    pub(super) fn clock(&self) -> &BrokerClock {
+        &self.clock
+    }
+
     /// Changes the state, then carries out what follows for others.
     pub(super) fn change<T>(&self, act: impl FnOnce(&mut State, Now, &mut Effects) -> T) -> T {
         let mut effects = Effects::default();
@@ -75,7 +79,7 @@ impl Broker {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 () = self.alarm.notified() => {}
-                () = time::sleep_until(next) => {}
+                () = self.clock.sleep_until(next) => {}
             }
         }
     }
@@ -251,7 +255,7 @@ impl Broker {
         let heartbeat: HeartbeatData = json::read(&command.body)?;
         self.change(|state, now, effects| {
             if !heartbeat.producer_data_set.is_empty() {
-                state.requesters.register(connection, &heartbeat.client_id, now.instant);
+                state.requesters.register(connection, &heartbeat.client_id, now.unmoved);
             }
             for data in &heartbeat.consumer_data_set {
                 // A group that cannot be is passed over, as the broker does; its pulls will say why.
@@ -259,7 +263,7 @@ impl Broker {
                 let Ok(_) = state.group_topic(&super::names::retry_topic(&group)) else { continue };
                 let id = &heartbeat.client_id;
                 let without = heartbeat.without_sub;
-                effects.tell(state.groups.register(&group, connection, id, data, without, now.instant));
+                effects.tell(state.groups.register(&group, connection, id, data, without, now.unmoved));
                 state.groups.describe(&group, connection, command);
             }
         });
@@ -292,7 +296,7 @@ impl Broker {
         let LockBatch { consumer_group, client_id, mq_set, .. } = json::read(&command.body)?;
         let lock_ok_mq_set = self.change(|state, now, _| {
             let group = state.group(&consumer_group)?;
-            Ok::<_, Refusal>(state.locks.lock(&group, &client_id, mq_set, now.instant))
+            Ok::<_, Refusal>(state.locks.lock(&group, &client_id, mq_set, now.unmoved))
         })?;
         Ok(success().with_body(json::write(&LockedQueues { lock_ok_mq_set })))
     }

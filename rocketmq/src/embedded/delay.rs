@@ -3,6 +3,7 @@
 //! Source: `HookUtils.handleScheduleMessage`, `ScheduleMessageService`; `protocol.md` section 4.10.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::clock::Now;
 use super::state::Refusal;
-use super::store::{NewMessage, edit_properties};
+use super::store::{NewMessage, edit_properties, encode};
 use crate::message::properties;
 use crate::protocol::ResponseCode;
 
@@ -180,6 +181,11 @@ impl DelayedMessages {
         self.waiting.first_key_value().map(|((due, _), _)| *due)
     }
 
+    /// All that wait, the next one first, as they would be stored.
+    pub(super) fn records(&self, host: SocketAddr) -> Vec<(Instant, Bytes)> {
+        self.waiting.iter().map(|((due, _), message)| (*due, encode(message, host, 0, 0, 0))).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -195,8 +201,13 @@ mod tests {
 
     const LEVELS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
+    fn at(unix_ms: i64) -> Now {
+        let now = Instant::now();
+        Now { instant: now, unmoved: now, unix_ms }
+    }
+
     fn delay(key: &str, value: &str) -> Result<Option<Delay>, Refusal> {
-        let now = Now { instant: Instant::now(), unix_ms: 10_000 };
+        let now = at(10_000);
         Delay::of(&properties::encode([(key, value)]), &LEVELS, now)
     }
 
@@ -236,14 +247,14 @@ mod tests {
 
     #[test]
     fn a_timer_runs_once() {
-        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let now = at(0);
         let encoded = properties::encode([(TIMER_OUT_MS, "0"), (properties::TIMER_DELAY_SEC, "1")]);
         assert_eq!(Delay::of(&encoded, &LEVELS, now).unwrap(), None);
     }
 
     #[test]
     fn without_levels_no_message_waits() {
-        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let now = at(0);
         assert_eq!(Delay::of("DELAY\u{1}3\u{2}", &[], now).unwrap(), None);
     }
 }

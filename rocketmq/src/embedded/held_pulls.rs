@@ -51,6 +51,13 @@ impl HeldPulls {
         woken
     }
 
+    /// Whether a group waits for messages of a queue.
+    #[cfg(feature = "testing")]
+    pub(super) fn has(&self, group: &str, topic: &str, queue_id: i32) -> bool {
+        let waiting = self.by_topic.get(topic).and_then(|queues| queues.get(&queue_id));
+        waiting.is_some_and(|waiting| waiting.iter().any(|pull| *pull.header.consumer_group == *group))
+    }
+
     /// Takes out those whose time is up.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<HeldPull> {
         self.take_out(|pull| pull.deadline <= now)

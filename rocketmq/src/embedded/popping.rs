@@ -68,11 +68,11 @@ impl State {
                 effects.send(answer, nothing(ResponseCode::POLLING_FULL, &header, now));
             }
             Ok(None) => {
-                let deadline = now.instant + millis(header.poll_time);
-                if deadline <= now.instant {
+                let deadline = now.unmoved + millis(header.poll_time);
+                if deadline <= now.unmoved {
                     return effects.send(answer, nothing(ResponseCode::POLLING_TIMEOUT, &header, now));
                 }
-                self.wake_at(deadline);
+                self.wake_at(now.moved(deadline));
                 self.held_pops.hold(HeldPop { header, connection, deadline, answer });
             }
         }
@@ -108,7 +108,7 @@ impl State {
         while let Some(key) = self.leases.next_over(now.instant) {
             self.revive(&key, now, effects);
         }
-        for pop in self.held_pops.expired(now.instant) {
+        for pop in self.held_pops.expired(now.unmoved) {
             effects.send(pop.answer, nothing(ResponseCode::POLLING_TIMEOUT, &pop.header, now));
         }
     }

@@ -120,8 +120,8 @@ impl State {
             return effects.answer(answer, Ok(reply));
         }
         let millis = u64::try_from(header.suspend_timeout_millis).unwrap_or_default();
-        let deadline = now.instant + Duration::from_millis(millis).min(MAX_SUSPENSION);
-        self.wake_at(deadline);
+        let deadline = now.unmoved + Duration::from_millis(millis).min(MAX_SUSPENSION);
+        self.wake_at(now.moved(deadline));
         self.held.hold(HeldPull { header, filter, connection, deadline, answer });
     }
 

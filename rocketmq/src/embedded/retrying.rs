@@ -79,7 +79,7 @@ impl State {
         let Some(group) = names::group_of_retry_topic(&header.topic) else { return Ok(()) };
         let group = self.group(group)?;
         let max = max_reconsume_times(header.max_reconsume_times, version);
-        if message.reconsume_times <= max && !self.locks.has_any(&group, now.instant) {
+        if message.reconsume_times <= max && !self.locks.has_any(&group, now.unmoved) {
             return Ok(());
         }
         message.topic = self.group_topic(&names::dead_letter_topic(&group))?;

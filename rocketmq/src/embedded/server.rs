@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::broker::Broker;
-use super::clock::Clock;
+use super::clock::BrokerClock;
 use super::delay::DelayedMessages;
 use super::endpoint::{self, Endpoint};
 use super::name_server::NameServer;
 use super::names::{self, BROKER_NAME};
 use super::state::{Policy, State};
 use super::store::{Queue, Retention, Store, Topic, TopicConfig};
+use crate::clock::Clock;
 use crate::message::{MessageExt, stored};
 use crate::tasks::Tasks;
 
@@ -148,6 +149,11 @@ impl ServerBuilder {
     ///
     /// Nothing is left behind by a start that is given up.
     pub async fn start(self) -> Result<Server, ServerError> {
+        self.start_by(Clock::movable()).await
+    }
+
+    /// The same with a clock that others have, too.
+    pub(crate) async fn start_by(self, clock: Clock) -> Result<Server, ServerError> {
         let listen_error = |what, port| move |source| ServerError::Listen { what, port, source };
         let (name_server_address, name_server_socket) = endpoint::reserve(self.name_server_port)
             .map_err(listen_error("name server", self.name_server_port))?;
@@ -167,7 +173,7 @@ impl ServerBuilder {
             state.put_template(i32::try_from(self.queues).unwrap_or(i32::MAX).max(1));
         }
         state.put_reply_topic();
-        let broker = Arc::new(Broker::new(state, Clock::start(), alarm));
+        let broker = Arc::new(Broker::new(state, BrokerClock::start(clock), alarm));
         let name_server = Arc::new(NameServer::new(Arc::clone(&broker), broker_address));
         let tasks = Tasks::default();
         let server = Server {
@@ -217,6 +223,14 @@ impl Server {
             .service()
             .with_state(|state| state.create_topic(topic, TopicConfig::read_write(queues)));
         created.map_err(|refusal| ServerError::Topic { topic: topic.to_owned(), reason: refusal.remark })
+    }
+
+    /// Moves the clock of the broker forward: messages that are due by then are delivered at once, without waiting.
+    ///
+    /// What runs by it is what messages wait for: delays and retries. Clients have their own clocks, and are not
+    /// forgotten because of it. Whoever tests an application uses the kit in `rocketmq::testing`, whose clients go along.
+    pub fn advance(&self, by: Duration) {
+        self.broker.service().clock().advance(by);
     }
 
     /// Stops the broker as if its process had been killed: its connections are cut, whatever is under way on them, and
@@ -325,6 +339,40 @@ impl Server {
     /// How many messages of all topics wait for their delay.
     pub fn delayed(&self) -> usize {
         self.broker.service().with_state(|state| state.delayed.len())
+    }
+
+    /// The messages that wait for their time, the next one first, and how long each still waits.
+    pub fn scheduled(&self) -> Vec<(Duration, MessageExt)> {
+        let broker = self.broker.service();
+        let now = broker.clock().now().instant;
+        let records = broker.with_state(|state| state.delayed.records(state.store.host()));
+        let messages = records.into_iter().filter_map(|(due, record)| {
+            let mut message = stored::decode(record, MAX_UNPACKED_BYTES).ok()?;
+            message.set_broker_name(BROKER_NAME.into());
+            Some((due.saturating_duration_since(now), message))
+        });
+        messages.collect()
+    }
+
+    /// When the time of the next message comes that waits for it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn next_due(&self) -> Option<tokio::time::Instant> {
+        self.broker.service().with_state(|state| state.next_due())
+    }
+
+    /// How many queues a topic has; 0 where there is no such topic.
+    #[cfg(feature = "testing")]
+    pub(crate) fn queues_of(&self, topic: &str) -> i32 {
+        self.broker.service().with_state(|state| {
+            let queues = state.store.topic(topic).map_or(0, |topic| topic.queues().len());
+            i32::try_from(queues).unwrap_or(i32::MAX)
+        })
+    }
+
+    /// Whether a group waits for messages of a queue: then there is none for it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_awaited(&self, group: &str, topic: &str, queue_id: i32) -> bool {
+        self.broker.service().with_state(|state| state.held.has(group, topic, queue_id))
     }
 
     fn count(&self, topic: &str) -> usize {

@@ -114,23 +114,24 @@ impl State {
             // The topic was there when the message came, and topics do not go.
             self.append(&message, now, effects);
         }
-        for pull in self.held.expired(now.instant) {
+        for pull in self.held.expired(now.unmoved) {
             self.answer_held(pull, effects);
         }
         self.run_due_pops(now, effects);
-        effects.tell(self.groups.expire(now.instant));
-        self.locks.sweep(now.instant);
-        self.requesters.expire(now.instant);
-        let due = [
-            self.delayed.next_time(),
-            self.held.next_deadline(),
-            self.held_pops.next_deadline(),
-            self.leases.next_end(),
-        ];
-        let next = due.into_iter().flatten().min().unwrap_or(now.instant + SWEEP_INTERVAL);
-        let next = next.min(now.instant + SWEEP_INTERVAL);
+        effects.tell(self.groups.expire(now.unmoved));
+        self.locks.sweep(now.unmoved);
+        self.requesters.expire(now.unmoved);
+        let held = [self.held.next_deadline(), self.held_pops.next_deadline()];
+        let held = held.into_iter().flatten().min().map(|deadline| now.moved(deadline));
+        let due = [self.next_due(), held, Some(now.instant + SWEEP_INTERVAL)];
+        let next = due.into_iter().flatten().min().unwrap_or(now.instant);
         self.alarm_at = Some(next);
         next
+    }
+
+    /// When the time of the next message comes that waits for it: for its delay, or for the end of a lease.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        [self.delayed.next_time(), self.leases.next_end()].into_iter().flatten().min()
     }
 
     /// Makes sure that [`State::run_due`] is called at `time`, or before.

@@ -298,6 +298,7 @@ impl Store {
     }
 }
 
+/// A message as it is stored.
 pub(super) fn encode(
     message: &NewMessage,
     store_host: SocketAddr,
@@ -358,7 +359,8 @@ mod tests {
     }
 
     fn at(unix_ms: i64) -> Now {
-        Now { instant: tokio::time::Instant::now(), unix_ms }
+        let now = tokio::time::Instant::now();
+        Now { instant: now, unmoved: now, unix_ms }
     }
 
     fn bounds(store: &Store, queue: i32) -> (i64, i64) {

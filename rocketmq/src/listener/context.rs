@@ -74,6 +74,13 @@ impl FromMessage<'_> for ConsumeContext {
     }
 }
 
+/// The circumstances of this delivery: for calling a listener in a test.
+impl From<Delivery> for ConsumeContext {
+    fn from(delivery: Delivery) -> Self {
+        Self { delivery }
+    }
+}
+
 impl fmt::Debug for ConsumeContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumeContext")

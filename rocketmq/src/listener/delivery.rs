@@ -41,6 +41,12 @@ impl Origin {
     pub(crate) fn new(group: Arc<str>, queue: Arc<MessageQueue>, shutdown: CancellationToken) -> Self {
         Self { group, queue, shutdown }
     }
+
+    /// The queue as listeners see it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn queue(&self) -> &Arc<MessageQueue> {
+        &self.queue
+    }
 }
 
 impl Delivery {

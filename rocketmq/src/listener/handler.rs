@@ -64,6 +64,19 @@ impl Handler {
         }))
     }
 
+    /// The same with this state.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_state(&self, state: Arc<StateMap>) -> Self {
+        let Inner { name, shape, arounds, function, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            name: Arc::clone(name),
+            shape: *shape,
+            state,
+            arounds: arounds.clone(),
+            function: Arc::clone(function),
+        }))
+    }
+
     /// Handles `delivery`, which was made for this handler.
     pub(crate) fn call(&self, delivery: Delivery) -> BoxFuture<Outcome> {
         if self.0.arounds.is_empty() {

@@ -75,6 +75,11 @@ impl MessageExt {
         self.reconsume_times = self.reconsume_times.saturating_add(1);
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn set_reconsume_times(&mut self, times: u32) {
+        self.reconsume_times = i32::try_from(times).unwrap_or(i32::MAX);
+    }
+
     /// Shows the topic that the message was first sent to, where `retry_topic` is the one it stands in now: a
     /// listener never sees a retry topic. Source: `behaviour.md` section 3.8.
     pub(crate) fn restore_topic(&mut self, retry_topic: &str) {

@@ -16,7 +16,7 @@ use super::held::{Held, Lease, Renewed};
 use super::queue::PopQueue;
 use crate::config::ConsumerConfig;
 use crate::consumer::Shared;
-use crate::consumer::consume::{DEAD_LETTER, Ending, Verdict, verdict, watch};
+use crate::consumer::consume::{DEAD_LETTER, Ending, Verdict, verdict};
 use crate::consumer::puller::{poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
 use crate::consumer::stats::Tally;
@@ -96,7 +96,8 @@ impl Attempt {
     async fn call_listener(&mut self) -> Ending {
         let (handler, delivery) = (self.handler.clone(), self.delivery.clone());
         let call = async move { handler.call(delivery).await };
-        let mut call = pin!(watch(call, self.shared.config.consume_timeout));
+        let shared = Arc::clone(&self.shared);
+        let mut call = pin!(shared.watch(call));
         let mut renewing: Option<BoxFuture<Renewed>> = None;
         loop {
             let renew_at = match renewing {

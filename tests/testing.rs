@@ -1,0 +1,327 @@
+//! The kit on itself: that it finds what was done, and says so where something else was expected.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rocketmq::testing::{App, Fate, Incoming};
+use rocketmq::{Config, ConsumeResult, Filter, Json, Message, MessageExt, Producer, State};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An application with one listener, which fails as often as it is told.
+async fn failing(times: u32, config: Config) -> App {
+    let calls = Arc::new(AtomicU32::new(0));
+    App::builder()
+        .config_value(config)
+        .without_linked_listeners()
+        .listener("orders", "order-events", Filter::tag("paid"), move |_| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            async move { if call < times { Err(format!("no {call}")) } else { Ok(()) } }
+        })
+        .start()
+        .await
+        .expect("there is nothing wrong with it")
+}
+
+/// What a test that fails says.
+async fn panic_of<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> String {
+    let mut running = JoinSet::new();
+    running.spawn(test);
+    match running.join_next().await {
+        Some(Err(error)) => error.into_panic().downcast::<String>().map(|text| *text).unwrap_or_default(),
+        _ => panic!("the test did not fail"),
+    }
+}
+
+fn paid(body: &'static str) -> Message {
+    Message::new("order-events").tag("paid").body(body)
+}
+
+#[tokio::test]
+async fn what_is_delivered_is_handled_when_deliver_returns() {
+    let app = failing(0, Config::default()).await;
+    let delivered = app.deliver(paid("1")).await;
+    assert_eq!((delivered.only(), delivered.fate()), (ConsumeResult::Success, Fate::Acknowledged));
+    assert!(app.deliver(Message::new("order-events").tag("other").body("2")).await.is_empty());
+    assert!(app.deliver(Message::new("elsewhere").body("3")).await.is_empty());
+    assert_eq!(app.attempts("orders"), 1);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn failures_come_again_at_their_time() {
+    let app = failing(2, Config::default()).await;
+    let delivered = app.deliver(paid("1")).await;
+    assert_eq!((delivered.fate(), delivered.error()), (Fate::Retried, Some("no 0")));
+    assert_eq!(app.scheduled().len(), 1);
+    app.advance(Duration::from_secs(9)).await;
+    assert_eq!(app.attempts("orders"), 1);
+    app.advance(Duration::from_secs(2)).await;
+    assert_eq!(app.attempts("orders"), 2);
+    app.advance(MINUTE).await;
+    assert_eq!(app.attempts("orders"), 3);
+    assert_eq!((app.retried("orders").len(), app.acknowledged("orders").len()), (2, 1));
+    assert!(app.dead_letters("orders").is_empty() && app.scheduled().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_always_fails_is_dead_after_hours_that_take_no_time() {
+    let app = failing(u32::MAX, Config::default()).await;
+    app.send(paid("1")).await;
+    app.advance(MINUTE * 60 * 5).await;
+    assert_eq!(app.attempts("orders"), 17);
+    let dead = app.dead_letters("orders");
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].body_str().as_ref(), dead[0].reason()), ("1", "given up after 17 attempts: no 16"));
+}
+
+#[tokio::test]
+async fn a_listener_that_hangs_is_stopped_by_its_timeout() {
+    let app = App::builder()
+        .config_value(Config::default())
+        .without_linked_listeners()
+        .listener("slow", "t", "*", |_| std::future::pending::<()>())
+        .patience(Duration::from_millis(1))
+        .start()
+        .await
+        .unwrap();
+    app.send(Message::new("t").body("1")).await;
+    app.advance(MINUTE * 14).await;
+    assert_eq!(app.attempts("slow"), 0);
+    app.advance(MINUTE).await;
+    let history = app.history("slow");
+    assert_eq!(history.len(), 1);
+    assert_eq!(
+        history[0].to_string(),
+        "slow: the listener of t for *, given to the builder (attempt 1): given back, to be delivered again: it took \
+         longer than `consume_timeout`, and was stopped",
+    );
+}
+
+#[rocketmq::listener(group = "ledger", topic = "transfers", orderly)]
+async fn on_transfer(message: &MessageExt, failing: State<Arc<AtomicU32>>) -> Result<(), String> {
+    let left = &failing.0;
+    match message.body_str().as_ref() {
+        "bad"
+            if left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok() =>
+        {
+            Err("not yet".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn the_pauses_of_an_orderly_group_take_no_time() {
+    let app = App::builder()
+        .config_value(Config::default())
+        .groups(["ledger"])
+        .state(Arc::new(AtomicU32::new(3)))
+        .start()
+        .await
+        .unwrap();
+    let message = |body: &'static str| Message::new("transfers").body(body).sharding_key("account");
+    let delivered = app.deliver(message("bad")).await;
+    assert_eq!((delivered.fate(), delivered.error()), (Fate::Paused, Some("not yet")));
+    app.send(message("good")).await;
+    app.idle().await;
+    assert_eq!(app.attempts("ledger"), 1);
+    app.advance(Duration::from_millis(2_500)).await;
+    assert_eq!(app.attempts("ledger"), 3);
+    app.advance(Duration::from_millis(500)).await;
+    let bodies: Vec<_> =
+        app.acknowledged("ledger").iter().map(|message| message.body_str().into_owned()).collect();
+    assert_eq!(bodies, ["bad", "good"]);
+}
+
+#[tokio::test]
+async fn a_delayed_message_comes_when_time_does() {
+    let app = failing(0, Config::default()).await;
+    let delivered = app.deliver(paid("1").delay(MINUTE * 30)).await;
+    assert!(delivered.is_empty());
+    let text = delivered.to_string();
+    assert!(text.starts_with("the message for order-events waits for its time, another "), "{text}");
+    app.advance(MINUTE * 29).await;
+    assert_eq!(app.attempts("orders"), 0);
+    app.advance(MINUTE).await;
+    assert_eq!(app.attempts("orders"), 1);
+}
+
+#[tokio::test]
+async fn what_listeners_send_is_told_from_what_the_test_sends() {
+    let producer = Arc::new(OnceLock::<Producer>::new());
+    let sender = Arc::clone(&producer);
+    let app = App::builder()
+        .config_value(Config::default())
+        .without_linked_listeners()
+        .listener("mail", "mails", "*", move |messages| {
+            let producer = sender.get().unwrap().clone();
+            async move { producer.send(messages[0].forward_to("mail-done")).await.map(drop) }
+        })
+        .start()
+        .await
+        .unwrap();
+    producer.set(app.producer("default").unwrap()).unwrap();
+    app.send(Message::new("mail-done").body("of the test")).await;
+    let handled = {
+        app.send(Message::new("mails").body("hello")).await;
+        app.handled("mails").await
+    };
+    assert_eq!(handled.len(), 1);
+    let sent = app.sent("mail-done");
+    assert_eq!((sent.len(), sent[0].body_str().as_ref()), (1, "hello"));
+    assert_eq!(app.sent("mails").len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_run_side_by_side() {
+    let mut apps = JoinSet::new();
+    for _ in 0..16 {
+        apps.spawn(async {
+            let app = failing(1, Config::default()).await;
+            app.deliver(paid("1")).await;
+            app.advance(MINUTE).await;
+            assert_eq!(app.attempts("orders"), 2);
+            app.shutdown().await
+        });
+    }
+    for stopped in apps.join_all().await {
+        stopped.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_is_dropped_leaves_nothing_behind() {
+    {
+        let app = App::builder()
+            .config_value(Config::default())
+            .without_linked_listeners()
+            .listener("slow", "t", "*", |_| std::future::pending::<()>())
+            .listener("failing", "t", "*", |_| async { Err::<(), _>("no") })
+            .groups(["ledger"])
+            .state(Arc::new(AtomicU32::new(u32::MAX)))
+            .start()
+            .await
+            .unwrap();
+        app.send(Message::new("t").body("1")).await;
+        app.send(Message::new("transfers").body("bad")).await;
+        app.handled("transfers").await;
+    }
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let gone = async {
+        while 0 < tasks() {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(time::timeout(Duration::from_secs(30), gone).await.is_ok(), "{} tasks are left", tasks());
+}
+
+#[tokio::test]
+async fn what_does_not_settle_is_named() {
+    let app = App::builder()
+        .config_value(Config::default())
+        .without_linked_listeners()
+        .listener("slow", "t", "*", |_| std::future::pending::<()>())
+        .limit(Duration::from_millis(20))
+        .start()
+        .await
+        .unwrap();
+    let app = Arc::new(app);
+    let delivering = Arc::clone(&app);
+    let text = panic_of(async move { delivering.deliver(Message::new("t").body("1")).await }).await;
+    let expected = "this is not settled after 20ms (`AppBuilder::limit`):\n  group slow: the listener of t for *, given to the builder has had t@broker-a#";
+    assert!(text.starts_with(expected), "{text}");
+    let text = panic_of(async move { app.attempts("slwo") }).await;
+    assert_eq!(text, "there is no group `slwo`; there are: slow");
+}
+
+#[tokio::test]
+async fn a_group_that_did_not_get_the_message_is_told_who_did() {
+    let app = failing(0, Config::default()).await;
+    let delivered = app.deliver(paid("1")).await;
+    let text = panic_of(async move { delivered.of("mail").result }).await;
+    assert_eq!(
+        text,
+        "group `mail` did not get the message. of the message for order-events came:\n  orders: the listener of \
+         order-events for paid, given to the builder (attempt 1): acknowledged",
+    );
+}
+
+#[derive(serde::Deserialize)]
+struct Mail {
+    to: String,
+}
+
+#[rocketmq::listener(group = "mail", topic = "mails")]
+async fn on_mail(Json(mail): Json<Mail>) -> ConsumeResult {
+    if mail.to.is_empty() { ConsumeResult::DeadLetter } else { ConsumeResult::Success }
+}
+
+#[tokio::test]
+async fn a_dead_letter_says_why_it_is_one() {
+    let app = App::builder().config_value(Config::default()).groups(["mail"]).start().await.unwrap();
+    app.send_json("mails", &serde_json::json!({ "to": "" })).await;
+    app.send_json("mails", &serde_json::json!({ "from": "me" })).await;
+    let handled = app.handled("mails").await;
+    assert_eq!(handled[0].listener, "testing::on_mail");
+    let mut reasons: Vec<_> =
+        app.dead_letters("mail").iter().map(|letter| letter.reason().to_owned()).collect();
+    reasons.sort();
+    assert_eq!(reasons, ["bad payload: missing field `to` at line 1 column 13", "its listener said so"]);
+}
+
+#[tokio::test]
+async fn a_start_fails_in_the_words_of_production() {
+    let app = App::builder().config_value(Config::default()).groups(["ledger", "lager"]).start().await;
+    let text = app.unwrap_err().to_string();
+    for words in [
+        "there is no listener of group `lager` in this program",
+        "testing::on_transfer (tests/testing.rs:",
+        "takes State<alloc::sync::Arc<core::sync::atomic::AtomicU32>>, but there is no such state",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_counts_but_for_what_real_servers_need() {
+    let file = std::env::temp_dir().join(format!("testing-{}.yaml", std::process::id()));
+    let text = "
+name_servers: ${NO_SUCH_VARIABLE}
+acl: { access_key: '${NO_SUCH_VARIABLE}', secret_key: '${file:/no/such/file}' }
+tls: { enabled: true, ca: /no/such/file }
+health: { listen: '127.0.0.1:1' }
+defaults: { max_reconsume: 2 }
+groups: { mail: {}, elsewhere: {} }
+";
+    std::fs::write(&file, text).unwrap();
+    let listener = |_| async { Err::<(), _>("no") };
+    let app = App::builder()
+        .config(&file)
+        .env("ROCKETMQ__GROUPS__MAIL__MAX_RECONSUME", "1")
+        .without_linked_listeners()
+        .listener("mail", "${topic}", "*", listener)
+        .env("topic", "t")
+        .start()
+        .await
+        .unwrap();
+    std::fs::remove_file(file).unwrap();
+    app.deliver(Message::new("t").body("1")).await;
+    app.advance(MINUTE).await;
+    assert_eq!((app.attempts("mail"), app.dead_letters("mail").len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_listener_is_called_without_a_server() {
+    let incoming = Incoming::new(Message::new("transfers").body("bad")).group("ledger").attempt(3);
+    let result = on_transfer(&incoming.message(), State(Arc::new(AtomicU32::new(1)))).await;
+    assert_eq!(result.unwrap_err(), "not yet");
+    let context = incoming.context();
+    assert_eq!((context.group(), context.topic(), context.attempt()), ("ledger", "transfers", 3));
+}
