@@ -23,7 +23,8 @@
 //! # Handlers
 //!
 //! A listener takes what it needs, in any order: the message ([`MessageExt`], by value or by reference), its decoded body
-//! ([`Json`], [`String`], [`Bytes`]), a batch (`Vec` of these), [`State`], [`ConsumeContext`], the [`Producer`], or any type
+//! ([`Json`], [`String`], [`Bytes`]), a batch (`Vec` of these), [`State`], [`ConsumeContext`], the [`Producer`] or one of
+//! the [`Producers`], or any type
 //! of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], a [`Reply`] to who asked, or a `Result` of these
 //! with any error; see [`IntoConsumeResult`]. A message is acknowledged when its handler has finished, never before.
 //!
@@ -87,8 +88,8 @@ pub use listener::{
 };
 pub use message::{Message, MessageExt, MessageQueue};
 pub use producer::{
-    BrokerFeature, Producer, ProducerBuilder, RequestReplyError, SendError, SendHook, SendResult, SendStatus,
-    Sending, TopicStats,
+    BrokerFeature, Producer, ProducerBuilder, Producers, RequestReplyError, SendError, SendHook, SendResult,
+    SendStatus, Sending, TopicStats,
 };
 pub use protocol::{RequestCode, ResponseCode};
 pub use remoting::RequestError;

@@ -202,14 +202,21 @@ impl MqClientManager {
         }
     }
 
-    async fn start_all(&self) -> Result<()> {
-        let All { consumers, lite_pull_consumers, producers, tracers } = self.all();
-        for tracer in &tracers {
+    /// Starts the producers alone, before [`start`](Self::start): for those that have several managers.
+    pub(crate) async fn start_producers(&self) -> Result<()> {
+        let All { producers, tracers, .. } = self.all();
+        for tracer in tracers.iter().filter(|tracer| tracer.state() == ServiceState::CreateJust) {
             tracer.start().await?;
         }
         for producer in producers.iter().filter(|producer| producer.state() == ServiceState::CreateJust) {
             producer.start().await?;
         }
+        Ok(())
+    }
+
+    async fn start_all(&self) -> Result<()> {
+        self.start_producers().await?;
+        let All { consumers, lite_pull_consumers, .. } = self.all();
         for consumer in consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust) {
             consumer.start().await?;
         }
@@ -233,7 +240,26 @@ impl MqClientManager {
     }
 
     async fn shutdown_all(&self) -> Result<()> {
-        let All { consumers, lite_pull_consumers, producers, tracers } = self.all();
+        let result = self.shutdown_consumers().await;
+        let mut stops = tokio::task::JoinSet::new();
+        for producer in self.all().producers {
+            stops.spawn(async move { producer.shutdown().await });
+        }
+        while let Some(stopped) = stops.join_next().await {
+            if let Err(panic) = stopped {
+                warn!(%panic, "a producer did not stop cleanly");
+            }
+        }
+        // Last, as they tell of all that the others did.
+        for tracer in self.all().tracers {
+            tracer.shutdown().await;
+        }
+        result
+    }
+
+    /// Stops the consumers alone, before [`shutdown`](Self::shutdown): for those that have several managers.
+    pub(crate) async fn shutdown_consumers(&self) -> Result<()> {
+        let All { consumers, lite_pull_consumers, .. } = self.all();
         let mut stops = tokio::task::JoinSet::new();
         for consumer in consumers {
             stops.spawn(async move { consumer.shutdown().await });
@@ -248,13 +274,6 @@ impl MqClientManager {
         while let Some(stopped) = stops.join_next().await {
             let stopped = stopped.unwrap_or_else(|panic| Err(Error::other(panic)));
             result = result.and(stopped);
-        }
-        for producer in producers {
-            producer.shutdown().await;
-        }
-        // Last, as they tell of all that the others did.
-        for tracer in tracers {
-            tracer.shutdown().await;
         }
         result
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rocketmq::config::{BadPayload, Config};
 use rocketmq::{
-    App, ConsumeContext, ConsumeResult, Delivery, Json, Message, MessageExt, Next, Producer, Reply, State,
+    App, ConsumeContext, ConsumeResult, Delivery, Json, Message, MessageExt, Next, Producer, Producers,
+    Reply, State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ struct Books {
     batches: Seen,
     orders: Seen,
     relayed: Seen,
+    /// By name, and given to the state when it is made.
+    archive: Option<Producer>,
 }
 
 #[rocketmq::listener(group = "${declared.name}-owned", topic = "${declared.name}")]
@@ -83,7 +86,16 @@ async fn takes_what_was_passed_on(body: String, State(books): State<Books>) -> R
 }
 
 #[rocketmq::listener(group = "${declared.name}-questions", topic = "${declared.name}-questions")]
-async fn answers(Json(order): Json<Order>) -> Result<Reply<Json<Order>>, String> {
+async fn answers(
+    Json(order): Json<Order>,
+    context: ConsumeContext,
+    State(books): State<Books>,
+    producers: Producers,
+) -> anyhow::Result<Reply<Json<Order>>> {
+    let archived = Message::new(context.topic().replace("-questions", "-relayed")).body("a question");
+    let archive = books.archive.context("the state has it")?;
+    assert_eq!(archive.group(), producers.get("archive")?.group());
+    archive.send(archived).await?;
     Ok(Reply(Json(Order { number: order.number + 1 })))
 }
 
@@ -101,9 +113,17 @@ async fn declared(server: &Server) -> Result<(String, Config)> {
 }
 
 async fn annotated_functions_get_what_they_ask_for(server: Server) -> Result<()> {
-    let (name, config) = declared(&server).await?;
+    let (name, mut config) = declared(&server).await?;
     let books = Books::default();
-    let app = App::builder().config_value(config).state(books.clone()).start().await?;
+    let mut archive = config.producers["default"].clone();
+    archive.group = Some(format!("{name}-archive"));
+    config.producers.insert("archive".to_owned(), archive);
+    let given = books.clone();
+    let app = App::builder()
+        .config_value(config)
+        .state_with(|producers| Ok(Books { archive: Some(producers.get("archive")?), ..given }))
+        .start()
+        .await?;
     let producer = app.producer("default")?;
 
     let message = |number: u32| {
@@ -121,6 +141,7 @@ async fn annotated_functions_get_what_they_ask_for(server: Server) -> Result<()>
     let question = Message::new(format!("{name}-questions")).json(&Order { number: 7 });
     let reply = producer.request(question, Duration::from_secs(30)).await?;
     assert_eq!(reply.json::<Order>()?.number, 8);
+    assert_eq!(app.producer("archive")?.stats()[&format!("{name}-relayed")].sent, 1);
     assert!(books.borrowed.messages().iter().all(|message| message.reconsume_times() == 1));
     app.ready().await;
     let health = app.health();

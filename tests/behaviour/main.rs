@@ -25,6 +25,7 @@ mod operate;
 mod orderly;
 mod pop;
 mod produce;
+mod producers;
 mod replies;
 mod retry;
 mod secured;

@@ -1,6 +1,5 @@
 //! How an application is put together.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
@@ -16,7 +15,7 @@ use crate::listener::{
     Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap, listeners,
 };
 use crate::message::MessageExt;
-use crate::producer::{Hooks, Producer, SendHook};
+use crate::producer::{Hooks, Producers, SendHook};
 
 /// An application that is being put together.
 #[derive(Default)]
@@ -24,6 +23,7 @@ use crate::producer::{Hooks, Producer, SendHook};
 pub struct AppBuilder {
     source: Source,
     state: StateMap,
+    state_with: Vec<MakeState>,
     arounds: Vec<Around>,
     by_hand: Vec<ByHand>,
     without_linked: bool,
@@ -33,6 +33,9 @@ pub struct AppBuilder {
     chosen: Option<Vec<String>>,
     instruments: Instruments,
 }
+
+/// Makes a value of the state once the producers are there.
+type MakeState = Box<dyn FnOnce(&Producers, &mut StateMap) -> Result<()> + Send>;
 
 /// Where the configuration comes from.
 #[derive(Default)]
@@ -63,6 +66,32 @@ impl AppBuilder {
     /// Gives a value to the listeners that take it as `State<T>`; one for each type, the last counts.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
+        self
+    }
+
+    /// Gives a value to the listeners that has producers of its own: `make` gets those that the file declares, before
+    /// anything is connected.
+    ///
+    /// ```
+    /// use rocketmq::{App, Producer, Result};
+    ///
+    /// #[derive(Clone)]
+    /// struct Orders {
+    ///     events: Producer,
+    /// }
+    ///
+    /// let app = App::builder().state_with(|producers| Ok(Orders { events: producers.get("orders")? }));
+    /// ```
+    ///
+    /// An error, such as that of a name that is not there, stops the start.
+    pub fn state_with<T: Clone + Send + Sync + 'static>(
+        mut self,
+        make: impl FnOnce(&Producers) -> Result<T> + Send + 'static,
+    ) -> Self {
+        self.state_with.push(Box::new(|producers, state| {
+            state.insert(make(producers)?);
+            Ok(())
+        }));
         self
     }
 
@@ -172,6 +201,7 @@ impl AppBuilder {
         };
         let Self {
             mut state,
+            state_with,
             arounds,
             by_hand,
             without_linked,
@@ -181,9 +211,13 @@ impl AppBuilder {
             instruments,
             ..
         } = self;
-        let plan = |loaded: &LoadedConfig, producers: &BTreeMap<String, Producer>| {
-            if let Some(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
-                state.insert(producer.clone());
+        let plan = |loaded: &LoadedConfig, producers: &Producers| {
+            if let Ok(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
+                state.insert(producer);
+            }
+            state.insert(producers.clone());
+            for make in state_with {
+                make(producers, &mut state)?;
             }
             let annotated = if without_linked { Vec::new() } else { listeners().collect() };
             let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds, chosen };

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 pub use builder::AppBuilder;
@@ -29,7 +30,7 @@ use crate::client::{MqClientManager, ServiceState};
 use crate::config::{Config, DEFAULT_CLUSTER, LoadedConfig};
 use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::error::{Error, Result};
-use crate::producer::{Hooks, Producer};
+use crate::producer::{Hooks, Producer, Producers};
 use crate::trace::Tracer;
 
 /// Reads `rocketmq.yaml`, starts a consumer for every group of annotated listeners, and runs until SIGINT or SIGTERM;
@@ -156,13 +157,12 @@ impl App {
     ///
     /// Where there is no such producer.
     pub fn producer(&self, name: &str) -> Result<Producer> {
-        self.parts.producers.get(name).cloned().ok_or_else(|| {
-            let known: Vec<_> = self.parts.producers.keys().map(String::as_str).collect();
-            Error::producer(
-                name,
-                format_args!("there is no such key under `producers:`; there are: {}", known.join(", ")),
-            )
-        })
+        self.parts.producers.get(name)
+    }
+
+    /// All producers, by name.
+    pub fn producers(&self) -> &Producers {
+        &self.parts.producers
     }
 
     /// Whether everything does its work.
@@ -196,7 +196,16 @@ impl App {
     pub async fn shutdown(self) -> Result<()> {
         info!("stopping");
         self.parts.stopping.cancel();
+        // A handler of one cluster may send to another: no producer stops before the last consumer.
+        let mut consumers = JoinSet::new();
+        for manager in self.managers.values() {
+            let manager = manager.clone();
+            consumers.spawn(async move { manager.shutdown_consumers().await });
+        }
         let mut result = Ok(());
+        while let Some(stopped) = consumers.join_next().await {
+            result = result.and(stopped.unwrap_or_else(|panic| Err(Error::other(panic))));
+        }
         for manager in self.managers.into_values() {
             result = result.and(manager.shutdown().await);
         }
@@ -251,10 +260,10 @@ async fn start(
     loaded: &mut LoadedConfig,
     send_hooks: &Hooks,
     instruments: Instruments,
-    plan: impl FnOnce(&LoadedConfig, &BTreeMap<String, Producer>) -> Result<Plan>,
+    plan: impl FnOnce(&LoadedConfig, &Producers) -> Result<Plan>,
 ) -> Result<App> {
     let tracers = tracers(&loaded.config)?;
-    let producers = plan::producers(&loaded.config, |cluster| {
+    let producers = plan::producers(loaded, |cluster| {
         let mut hooks = send_hooks.clone();
         tracers.get(cluster).cloned().into_iter().for_each(|tracer| hooks.add(tracer));
         hooks
@@ -293,18 +302,13 @@ fn tracers(config: &Config) -> Result<BTreeMap<String, Tracer>> {
 }
 
 impl App {
-    async fn start_all(
-        &mut self,
-        loaded: &mut LoadedConfig,
-        producers: BTreeMap<String, Producer>,
-        plan: Plan,
-    ) -> Result<()> {
-        for (name, producer) in producers {
-            let cluster = loaded.config.producers.get(&name).and_then(|config| config.cluster.clone());
+    async fn start_all(&mut self, loaded: &mut LoadedConfig, producers: Producers, plan: Plan) -> Result<()> {
+        for (name, producer) in producers.iter() {
+            let cluster = loaded.config.producers.get(name).and_then(|config| config.cluster.clone());
             let manager = self.manager(loaded, cluster.as_deref().unwrap_or(DEFAULT_CLUSTER)).await?;
-            manager.register_producer(&producer)?;
-            self.parts.producers.insert(name, producer);
+            manager.register_producer(producer)?;
         }
+        self.parts.producers = producers;
         for planned in plan.groups {
             planned.announce();
             let manager = self.manager(loaded, &planned.cluster).await?;
@@ -315,10 +319,15 @@ impl App {
             self.parts.consumers.push(Member { cluster, group, consumer });
         }
         self.serve_status(&loaded.config).await?;
+        // A handler of one cluster may send to another: no consumer starts before the last producer.
+        for manager in self.managers.values() {
+            manager.start_producers().await?;
+        }
         for manager in self.managers.values() {
             manager.start().await?;
         }
-        info!(groups = self.parts.consumers.len(), producers = self.parts.producers.len(), "started");
+        let producers = self.parts.producers.names().count();
+        info!(groups = self.parts.consumers.len(), producers, "started");
         Ok(())
     }
 

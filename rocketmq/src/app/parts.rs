@@ -1,11 +1,9 @@
 //! What an application is made of.
 
-use std::collections::BTreeMap;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::PushConsumer;
-use crate::producer::Producer;
+use crate::producer::Producers;
 
 /// Handles to the consumers and producers of an application. A clone has the same ones.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +11,7 @@ pub(super) struct Parts {
     /// In the order of their clusters and groups.
     pub(super) consumers: Vec<Member>,
     /// By their names under `producers:`.
-    pub(super) producers: BTreeMap<String, Producer>,
+    pub(super) producers: Producers,
     /// Cancelled when the application begins to stop.
     pub(super) stopping: CancellationToken,
 }

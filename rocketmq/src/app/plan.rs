@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::config::{
-    ClusterConfig, Config, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers, Problem,
-    check_group, check_topic,
+    ClusterConfig, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers, Problem,
+    ProducerConfig, check_group, check_topic,
 };
 use crate::consumer::{ConsumeHooks, PushConsumer, Subscription, conflicts};
 use crate::error::Result;
 use crate::listener::{Around, Filter, Handler, ListenerDef, StateMap, listeners};
-use crate::producer::{Hooks, Producer};
+use crate::producer::{Hooks, Producer, Producers};
 
 /// The groups that will be consumed.
 #[derive(Debug)]
@@ -71,22 +71,48 @@ pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
         Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new(), chosen: None };
     let mut problems = ConfigErrors::new();
     make(loaded, listeners, false, &mut problems);
+    check_producers(loaded, &mut problems);
     problems.into_result()
 }
 
 /// The producers of the configuration, not registered yet, with the hooks for their clusters.
-pub(super) fn producers(
-    config: &Config,
-    send_hooks: impl Fn(&str) -> Hooks,
-) -> Result<BTreeMap<String, Producer>> {
-    let make = |(name, config): (&String, &crate::config::ProducerConfig)| {
-        let group = config.group.clone().unwrap_or_else(|| name.clone());
-        let cluster = config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
-        let builder = Producer::builder(group).config(config.clone()).hooks(send_hooks(cluster));
-        let producer = builder.create()?;
-        Ok((name.clone(), producer))
+pub(super) fn producers(loaded: &LoadedConfig, send_hooks: impl Fn(&str) -> Hooks) -> Result<Producers> {
+    let mut problems = ConfigErrors::new();
+    check_producers(loaded, &mut problems);
+    problems.into_result()?;
+    let make = |(name, config): (&String, &ProducerConfig)| {
+        let hooks = send_hooks(config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
+        let builder = Producer::builder(group_of(name, config)).config(config.clone()).hooks(hooks);
+        Ok((name.clone(), builder.create()?))
     };
-    config.producers.iter().map(make).collect()
+    let by_name: Result<_> = loaded.config.producers.iter().map(make).collect();
+    Ok(Producers::new(by_name?))
+}
+
+/// A producer is a member of its group in its cluster, and there is one of each.
+fn check_producers(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    let mut taken: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for (name, config) in &loaded.config.producers {
+        let (group, cluster) = (group_of(name, config), config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
+        let problem = match (check_group(group), taken.insert((cluster, group), name)) {
+            (Err(error), _) => Problem::new(format!("producers.{name}: {error}"))
+                .detail("the group is the producer's name unless it has a `group:`"),
+            (Ok(()), Some(other)) => Problem::new(format!(
+                "producers.{name}: the producer `{other}` is of the group {group} already"
+            ))
+            .detail("give it a `group:` of its own, or use that producer for both"),
+            (Ok(()), None) => continue,
+        };
+        problems.push(match loaded.place_of(&format!("producers.{name}")) {
+            Some(place) => problem.at(place),
+            None => problem,
+        });
+    }
+}
+
+/// By default the name of the producer.
+fn group_of<'a>(name: &'a str, config: &'a ProducerConfig) -> &'a str {
+    config.group.as_deref().unwrap_or(name)
 }
 
 impl Plan {

@@ -1,6 +1,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::config::Config;
 use crate::listener::{Argument, Arguments, ConsumeResult, FromMessage, Outcome, State};
 use crate::message::MessageExt;
 
@@ -188,4 +189,31 @@ fn a_setting_that_cannot_have_an_effect_is_refused() {
 
     nothing was started
     "#);
+}
+
+#[test]
+fn a_producer_is_alone_in_its_group() {
+    let yaml = "name_servers: a:1\nclusters: { dr: { name_servers: [b:1] } }\nproducers:\n  default: {}\n  \
+                orders: { group: default }\n  far: { group: default, cluster: dr }\n  my orders: {}";
+    let loaded = Config::from_yaml(yaml).unwrap();
+    let error = producers(&loaded, |_| Hooks::default()).unwrap_err();
+    assert_snapshot!(error, @r"
+    rocketmq cannot start: 2 problems
+
+      <yaml>:7  producers.my orders: ' ' cannot be in a group name; it may hold a-z A-Z 0-9 _ - % |
+            the group is the producer's name unless it has a `group:`
+      <yaml>:5  producers.orders: the producer `default` is of the group default already
+            give it a `group:` of its own, or use that producer for both
+
+    nothing was started
+    ");
+}
+
+#[test]
+fn listeners_and_state_find_producers_by_name() {
+    let yaml = "name_servers: a:1\nproducers: { default: {}, orders: { group: orders_tx } }";
+    let loaded = Config::from_yaml(yaml).unwrap();
+    let producers = producers(&loaded, |_| Hooks::default()).unwrap();
+    assert_eq!(producers.names().collect::<Vec<_>>(), ["default", "orders"]);
+    assert_eq!(producers.get("orders").unwrap().group(), "orders_tx");
 }

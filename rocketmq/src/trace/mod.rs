@@ -17,7 +17,7 @@ use tracing::warn;
 
 use self::dispatcher::Dispatcher;
 use self::record::Entry;
-use crate::client::Home;
+use crate::client::{Home, ServiceState};
 use crate::config::{ProducerConfig, TraceConfig};
 use crate::consumer::{ConsumeHook, Consumed, Consuming};
 use crate::error::{Error, Result};
@@ -108,6 +108,10 @@ impl Tracer {
         let namespace = home.cluster.client.namespace.clone();
         self.inner.producer.settle(home)?;
         self.inner.namespace.set(namespace).map_err(|_| Error::producer(GROUP, "it is registered already"))
+    }
+
+    pub(crate) fn state(&self) -> ServiceState {
+        self.inner.producer.state()
     }
 
     /// Begins to send what was and will be told.
