@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{trace, warn};
@@ -24,6 +25,8 @@ const OUTBOUND_QUEUE: usize = 256;
 const ANSWER_QUEUE: usize = 256;
 /// Bytes that wait to be written, beyond which no further request is accepted.
 const UNSENT_BYTES: usize = 1 << 20;
+/// So many requests in flight mean that others are about to come, for which it is worth to wait a moment.
+const CROWD: usize = 16;
 /// How often requests that nobody waits for any more are forgotten, and the idle time is looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -323,7 +326,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
                 // A peer that asks faster than its answers can leave is not read until they have.
                 frame = self.reader.next(), if self.answers.capacity() > 0 => self.receive(frame?),
                 request = requests.next(), if self.has_room() => match request {
-                    Some(request) => self.take(request, requests),
+                    Some(request) => {
+                        self.take(request, requests);
+                        if CROWD <= self.in_flight.len() {
+                            // Those who were woken by the same answers get the time to ask, too: what they ask leaves
+                            // in the same write.
+                            task::yield_now().await;
+                            self.take_waiting(requests);
+                        }
+                    }
                     None => return self.writer.finish().await,
                 },
                 written = self.writer.write_some(), if self.writer.has_unsent() => {
@@ -350,6 +361,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
     /// Takes one request and those that came with it, so that they leave in one write.
     fn take(&mut self, first: Outbound, requests: &mut Requests) {
         self.push(first);
+        self.take_waiting(requests);
+    }
+
+    fn take_waiting(&mut self, requests: &mut Requests) {
         while self.has_room()
             && let Some(next) = requests.try_next()
         {
