@@ -76,9 +76,10 @@ mod trace;
 pub use app::{App, AppBuilder, check, run};
 pub use bytes::Bytes;
 pub use config::Config;
+pub use consumer::allocate;
 pub use consumer::{
     Conflict, ConsumeHook, ConsumeStats, ConsumeStatus, Consumed, Consuming, LitePullConsumer,
-    LitePullConsumerBuilder, LitePullError, Messages, PushConsumer, PushConsumerBuilder,
+    LitePullConsumerBuilder, LitePullError, Messages, PushConsumer, PushConsumerBuilder, QueueChange,
 };
 pub use error::{Error, Result};
 pub use listener::{

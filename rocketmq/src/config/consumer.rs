@@ -1,5 +1,6 @@
 //! How a consumer group pulls, hands over and retries.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::names::check_topic;
@@ -188,12 +189,22 @@ impl ConsumerConfig {
                 ),
             );
         }
-        if self.allocate == Allocate::ByConfig && self.queues.is_empty() {
-            keys.problem_with("allocate", "`by_config` needs `queues`, such as `queues: [topic/broker-a/0]`");
-        }
-        if self.allocate == Allocate::MachineRoom && self.rooms.is_empty() {
-            keys.problem_with("allocate", "`machine_room` needs `rooms`, such as `rooms: [room1]`");
-        }
+        check_allocate(self.allocate, &self.rooms, &self.queues, keys);
+    }
+}
+
+/// That a strategy has what it needs.
+pub(super) fn check_allocate(
+    allocate: Allocate,
+    rooms: &[String],
+    queues: &[FixedQueue],
+    keys: &mut Section<'_, '_>,
+) {
+    if allocate == Allocate::ByConfig && queues.is_empty() {
+        keys.problem_with("allocate", "`by_config` needs `queues`, such as `queues: [topic/broker-a/0]`");
+    }
+    if allocate == Allocate::MachineRoom && rooms.is_empty() {
+        keys.problem_with("allocate", "`machine_room` needs `rooms`, such as `rooms: [room1]`");
     }
 }
 
@@ -411,7 +422,8 @@ pub enum Allocate {
     ByConfig,
     /// Only brokers of certain rooms: `rooms`.
     MachineRoom,
-    /// Brokers of the member's own room, and those of rooms without members.
+    /// Brokers of the member's own room, and those of rooms without members: brokers are named `room@broker`, and
+    /// `client.unit` is the room of a member.
     MachineRoomNearby,
 }
 
@@ -469,6 +481,12 @@ impl std::str::FromStr for FixedQueue {
     }
 }
 
+impl fmt::Display for FixedQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.topic, self.broker, self.queue)
+    }
+}
+
 impl Value for FixedQueue {
     fn expected() -> String {
         "a queue such as `topic/broker-a/0`".to_owned()
@@ -479,6 +497,6 @@ impl Value for FixedQueue {
     }
 
     fn show(&self) -> String {
-        format!("{}/{}/{}", self.topic, self.broker, self.queue)
+        self.to_string()
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::PULL_MARGIN;
-use super::consumer::{Allocate, ConsumeFrom};
+use super::consumer::{Allocate, ConsumeFrom, FixedQueue, check_allocate};
 use super::problem::ConfigErrors;
 use super::section::{Section, check_by_hand};
 
@@ -47,6 +47,10 @@ pub struct LitePullConfig {
     pub consume_from: ConsumeFrom,
     /// How the queues of a topic are shared among the members of the group; default `averagely`. All members must agree.
     pub allocate: Allocate,
+    /// For `Allocate::MachineRoom`: the rooms whose brokers, named `room@broker`, this member serves.
+    pub rooms: Vec<String>,
+    /// For `Allocate::ByConfig`: the queues of this member.
+    pub queues: Vec<FixedQueue>,
     /// How often the queues of a topic that is listened to are looked at; default `30s`, 100ms to 1h. See
     /// [`register_queue_change_listener`](crate::LitePullConsumer::register_queue_change_listener).
     pub queue_check_interval: Duration,
@@ -67,6 +71,8 @@ impl Default for LitePullConfig {
             span: 2000,
             consume_from: ConsumeFrom::Last,
             allocate: Allocate::Averagely,
+            rooms: Vec::new(),
+            queues: Vec::new(),
             queue_check_interval: Duration::from_secs(30),
         }
     }
@@ -95,6 +101,7 @@ impl LitePullConfig {
         keys.within("mib_per_queue", &mut self.mib_per_queue, 1..=1024);
         keys.within("span", &mut self.span, 1..=65535);
         keys.within("queue_check_interval", &mut self.queue_check_interval, ms(100)..=secs(3600));
+        check_allocate(self.allocate, &self.rooms, &self.queues, keys);
         if keys.is_clean() && self.pull_timeout < self.pull_suspend + PULL_MARGIN {
             keys.problem_with(
                 "pull_timeout",

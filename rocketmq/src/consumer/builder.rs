@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ConsumeHook, ConsumeHooks, PushConsumer, Subscription};
+use super::allocate::AllocateStrategy;
+use super::queue_listener::OnQueues;
+use super::{ConsumeHook, ConsumeHooks, PushConsumer, QueueChange, Subscription};
 use crate::config::{ClusterConfig, ConsumerConfig, NameServers, check_group, check_topic};
 use crate::error::{Error, Result};
 use crate::listener::{Filter, Handler, IntoConsumeResult};
@@ -20,6 +22,7 @@ pub struct PushConsumerBuilder {
     cluster: Option<ClusterConfig>,
     subscriptions: Vec<Subscription>,
     hooks: ConsumeHooks,
+    on_queues: OnQueues,
 }
 
 impl PushConsumerBuilder {
@@ -32,6 +35,7 @@ impl PushConsumerBuilder {
             cluster: None,
             subscriptions: Vec::new(),
             hooks: ConsumeHooks::default(),
+            on_queues: OnQueues::default(),
         }
     }
 
@@ -51,6 +55,26 @@ impl PushConsumerBuilder {
     /// What the Java client does with a `MessageListenerOrderly`. Source: `behaviour.md` section 3.8.
     pub fn orderly(mut self) -> Self {
         self.orderly = true;
+        self
+    }
+
+    /// Shares the queues of every topic by `strategy`, in place of what the group's `allocate` says. All members of the group
+    /// need the same one. Without effect where brokers share them (`rebalance: broker`).
+    pub fn allocate_strategy(mut self, strategy: impl AllocateStrategy) -> Self {
+        self.on_queues.strategy = Some(Arc::new(strategy));
+        self
+    }
+
+    /// Calls `listener` whenever the consumer has got or lost queues of a topic, with all queues of it and those that it has
+    /// then.
+    ///
+    /// It is called by the task that shares the queues, after their messages have begun to come: it must not block. What Java's
+    /// `MessageQueueListener` is.
+    pub fn message_queue_listener(
+        mut self,
+        listener: impl Fn(&QueueChange<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_queues.listener = Some(Arc::new(listener));
         self
     }
 
@@ -113,7 +137,7 @@ impl PushConsumerBuilder {
             check_topic(topic).map_err(|error| fail(&error))?;
             filter.check().map_err(|error| fail(&error))?;
         }
-        let Self { group, config, orderly, cluster, subscriptions, hooks } = self;
-        Ok(PushConsumer::new(group, config, orderly, cluster, subscriptions, hooks))
+        let Self { group, config, orderly, cluster, subscriptions, hooks, on_queues } = self;
+        Ok(PushConsumer::new(group, config, orderly, cluster, subscriptions, hooks, on_queues))
     }
 }

@@ -6,7 +6,7 @@
 //! is for. Where a group consumes in order, [`locks`] sees to it that nobody else has the queue, and [`orderly`] calls the
 //! listener. Where brokers share the queues, and may hand out messages one by one, [`pop`] takes the place of most of it.
 
-mod allocate;
+pub mod allocate;
 mod answer;
 mod builder;
 mod consume;
@@ -23,6 +23,7 @@ mod process_queue;
 mod progress;
 mod puller;
 mod queue;
+mod queue_listener;
 mod rebalance;
 mod reset;
 mod running_info;
@@ -52,19 +53,22 @@ pub(crate) use journal::{Entry, Open};
 pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages};
 #[cfg(feature = "testing")]
 pub(crate) use progress::{Progress, QueueProgress};
+pub use queue_listener::QueueChange;
 pub use stats::ConsumeStats;
 pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
 
+use self::allocate::AllocateStrategy;
 use self::locks::Order;
 use self::pop::Pop;
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
+use self::queue_listener::{OnQueues, QueueListener};
 use self::rebalance::{Rebalancer, flow_limits};
 use self::subscription::Subscriptions;
 use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState, StateCell, namespace};
 use crate::clock::Clock;
-use crate::config::{Allocate, ClusterConfig, ConsumeFrom, ConsumerConfig};
+use crate::config::{ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
@@ -89,6 +93,7 @@ struct Inner {
     group: String,
     config: ConsumerConfig,
     orderly: bool,
+    strategy: Option<Arc<dyn AllocateStrategy>>,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
     hooks: ConsumeHooks,
@@ -106,6 +111,7 @@ struct Wishes {
     /// Topics without a listener of their own: they go to the one for all.
     plain: Vec<(Arc<str>, Filter)>,
     listener: Option<Handler>,
+    queue_listener: Option<QueueListener>,
 }
 
 /// What the tasks of a running consumer share.
@@ -117,6 +123,8 @@ pub(crate) struct Shared {
     journal: Journal,
     client: Arc<MqClient>,
     subscriptions: Subscriptions,
+    strategy: Arc<dyn AllocateStrategy>,
+    queue_listener: Option<QueueListener>,
     /// One for each handler that may run at the same time.
     permits: Arc<Semaphore>,
     owned: Mutex<HashMap<MessageQueue, (Arc<OwnedQueue>, CancellationToken)>>,
@@ -156,12 +164,15 @@ impl PushConsumer {
         cluster: Option<ClusterConfig>,
         subscriptions: Vec<Subscription>,
         hooks: ConsumeHooks,
+        on_queues: OnQueues,
     ) -> Self {
-        let wishes = Mutex::new(Wishes { subscriptions, ..Wishes::default() });
+        let OnQueues { strategy, listener: queue_listener } = on_queues;
+        let wishes = Mutex::new(Wishes { subscriptions, queue_listener, ..Wishes::default() });
         let inner = Inner {
             group,
             config,
             orderly,
+            strategy,
             cluster,
             hooks,
             state: StateCell::default(),
@@ -214,6 +225,21 @@ impl PushConsumer {
         Ok(())
     }
 
+    /// Calls `listener` whenever this consumer has got or lost queues of a topic; see
+    /// [`PushConsumerBuilder::message_queue_listener`], in whose place it comes.
+    ///
+    /// # Errors
+    ///
+    /// Where the consumer has been started.
+    pub fn register_message_queue_listener(
+        &self,
+        listener: impl Fn(&QueueChange<'_>) + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.inner.state.expect(ServiceState::CreateJust, self, "register a listener of queue changes")?;
+        self.wishes().queue_listener = Some(Arc::new(listener));
+        Ok(())
+    }
+
     /// Tells the consumer where its clients come from.
     pub(crate) fn settle(&self, home: Home) -> Result<()> {
         self.inner.state.expect(ServiceState::CreateJust, self, "be registered")?;
@@ -243,6 +269,8 @@ impl PushConsumer {
             .ok_or_else(|| Error::consumer(self.group(), "it is not registered at a manager"))?;
         let cluster = self.inner.cluster.as_ref().unwrap_or(&home.cluster);
         self.check()?;
+        allocate::check_room(self.inner.strategy.is_none(), self.inner.config.allocate, cluster)
+            .map_err(|reason| Error::consumer(self.group(), reason))?;
         let client = home.clients.acquire(cluster)?;
         let shared = self.share(Arc::clone(&client), home);
         let started = shared.start().await;
@@ -287,7 +315,7 @@ impl PushConsumer {
         if let Some(problem) = self.inner.config.mode_problem(self.inner.orderly, false) {
             return fail(problem);
         }
-        if let Some(missing) = not_yet(&self.inner.config, &wishes.subscriptions) {
+        if let Some(missing) = not_yet(&wishes.subscriptions) {
             return fail(missing);
         }
         Ok(())
@@ -296,11 +324,19 @@ impl PushConsumer {
     fn share(&self, client: Arc<MqClient>, home: &Home) -> Arc<Shared> {
         let namespace = client.config().namespace.clone();
         let group = namespace::wrap(namespace.as_deref(), self.group());
-        let subscriptions = std::mem::take(&mut self.wishes().subscriptions);
+        let (subscriptions, queue_listener) = {
+            let mut wishes = self.wishes();
+            (std::mem::take(&mut wishes.subscriptions), wishes.queue_listener.take())
+        };
         let config = self.inner.config.clone();
+        let strategy = self.inner.strategy.clone().unwrap_or_else(|| {
+            allocate::configured(config.allocate, &config.rooms, &config.queues, namespace.as_deref())
+        });
         let pulling = client.tasks().child();
         Arc::new(Shared {
             subscriptions: Subscriptions::new(subscriptions, &group, namespace.as_deref()),
+            strategy,
+            queue_listener,
             permits: Arc::new(Semaphore::new(config.concurrency as usize)),
             owned: Mutex::default(),
             flow: Mutex::new(flow_limits(&config, 1, self.inner.orderly)),
@@ -410,13 +446,7 @@ impl std::fmt::Debug for PushConsumer {
 }
 
 /// What can be asked for and is not there yet: better an error at start than a setting without effect.
-fn not_yet(config: &ConsumerConfig, subscriptions: &[Subscription]) -> Option<String> {
-    if !matches!(config.allocate, Allocate::Averagely | Allocate::Circle) {
-        return Some(format!(
-            "`allocate: {:?}` is not supported yet; `averagely` and `circle` are",
-            config.allocate
-        ));
-    }
+fn not_yet(subscriptions: &[Subscription]) -> Option<String> {
     let sql = subscriptions
         .iter()
         .find(|subscription| subscription.filter.expression_type() == ExpressionType::Sql92)?;

@@ -144,8 +144,8 @@ impl Rebalancer {
 
     /// The queues of `topic` that are ours, and whether the group has other members.
     async fn share(&mut self, topic: &Arc<str>) -> Result<(Vec<MessageQueue>, bool), Unbalanced> {
-        let Shared { client, group, config, .. } = &*self.shared;
-        let shared = share(client, group, topic, config.allocate).await;
+        let Shared { client, group, strategy, .. } = &*self.shared;
+        let shared = share(client, group, topic, strategy.as_ref()).await;
         self.missing.note(group, topic, &shared);
         shared.map(|Share { queues, others }| (queues, others)).map_err(|_| Unbalanced)
     }
@@ -191,6 +191,7 @@ impl Shared {
             info!(group = %self.group, %topic, queues = queues.len(), "the share of this member has changed");
             *self.flow.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                 flow_limits(&self.config, count, self.order.is_some());
+            self.announce(topic).await;
         }
         round
     }

@@ -54,6 +54,7 @@ impl Shared {
     fn properties(&self) -> BTreeMap<String, String> {
         let mut properties = properties(&self.config);
         properties.extend(common_properties("CONSUME_PASSIVELY", &self.group, self.started_at));
+        properties.insert("allocateMessageQueueStrategy".to_owned(), self.strategy.name().to_owned());
         let (orderly, concurrency) = (self.order.is_some(), self.config.concurrency);
         properties.insert("PROP_CONSUMEORDERLY".to_owned(), orderly.to_string());
         properties.insert("PROP_THREADPOOL_CORE_SIZE".to_owned(), concurrency.to_string());
@@ -283,8 +284,7 @@ fn properties(config: &ConsumerConfig) -> BTreeMap<String, String> {
         properties.push(("rooms", rooms.join(",")));
     }
     if !queues.is_empty() {
-        let queues: Vec<_> =
-            queues.iter().map(|queue| format!("{}/{}/{}", queue.topic, queue.broker, queue.queue)).collect();
+        let queues: Vec<_> = queues.iter().map(ToString::to_string).collect();
         properties.push(("queues", queues.join(",")));
     }
     properties.push((

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
-use super::allocate::allocate;
+use super::allocate::{AllocateError, AllocateStrategy};
 use crate::client::{MqClient, RouteError, namespace};
-use crate::config::Allocate;
 use crate::message::MessageQueue;
 
 /// What is this member's of a topic.
@@ -21,8 +20,10 @@ pub(super) struct Share {
 pub(super) enum Unshared {
     /// The topic has no route.
     NoRoute(RouteError),
-    /// The members are not known, or this one is not among them, or the strategy does not know its share.
+    /// The members are not known, or this one is not among them.
     Unknown,
+    /// The strategy does not know it.
+    Refused(AllocateError),
 }
 
 /// The share of this client, a member of `group`, of the queues of `topic`.
@@ -30,7 +31,7 @@ pub(super) async fn share(
     client: &MqClient,
     group: &Arc<str>,
     topic: &Arc<str>,
-    strategy: Allocate,
+    strategy: &dyn AllocateStrategy,
 ) -> Result<Share, Unshared> {
     let route = client.route(topic).await.map_err(Unshared::NoRoute)?;
     let mut members = client.consumer_ids(group, topic).await.map_err(|error| {
@@ -44,27 +45,39 @@ pub(super) async fn share(
         client.heartbeat_soon();
         return Err(Unshared::Unknown);
     }
-    let queues = allocate(strategy, &route.subscribe, &members, own).ok_or(Unshared::Unknown)?;
+    let queues = strategy.allocate(group, own, &route.subscribe, &members).map_err(Unshared::Refused)?;
     Ok(Share { queues, others: members.len() > 1 })
 }
 
-/// Topics of a group whose absence has been reported.
+/// Topics of a group of which it has been reported that they are absent, or cannot be shared.
 #[derive(Debug, Default)]
-pub(super) struct MissingTopics(HashSet<Arc<str>>);
+pub(super) struct MissingTopics {
+    absent: HashSet<Arc<str>>,
+    /// Those whose share the strategy did not know.
+    refused: HashSet<Arc<str>>,
+}
 
 impl MissingTopics {
-    /// Says so when a topic is missing, or there again: once.
+    /// Says so when a topic is missing or cannot be shared, or is there again: once.
     pub(super) fn note<T>(&mut self, group: &Arc<str>, topic: &Arc<str>, shared: &Result<T, Unshared>) {
         match shared {
             Err(Unshared::NoRoute(error)) => {
                 let is_retry = namespace::is_retry_topic(topic);
-                if is_retry || !self.0.insert(Arc::clone(topic)) {
+                if is_retry || !self.absent.insert(Arc::clone(topic)) {
                     debug!(%group, %topic, %error, "no route yet");
                 } else {
                     warn!(%group, %topic, %error, "no messages will come from this topic until it is there; it is looked for all the time");
                 }
             }
-            _ if self.0.remove(topic) => info!(%group, %topic, "the topic is there now"),
+            Err(Unshared::Refused(error)) => {
+                if self.refused.insert(Arc::clone(topic)) {
+                    warn!(%group, %topic, %error, "the allocation strategy does not know the share of this member, which keeps what it has; it is asked all the time");
+                } else {
+                    debug!(%group, %topic, %error, "the allocation strategy still does not know the share");
+                }
+            }
+            Ok(_) if self.refused.remove(topic) => info!(%group, %topic, "the queues are shared again"),
+            _ if self.absent.remove(topic) => info!(%group, %topic, "the topic is there now"),
             _ => {}
         }
     }

@@ -34,6 +34,7 @@ use self::selection::{Selection, Way};
 use self::watch_queues::QueueWatch;
 use crate::client::{Home, ServiceState, StateCell};
 use crate::config::{ClusterConfig, LitePullConfig, check_topic};
+use crate::consumer::allocate::{self, AllocateStrategy};
 use crate::consumer::start_offset::unix_ms;
 use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter};
@@ -87,6 +88,7 @@ pub struct LitePullConsumer {
 struct Inner {
     group: String,
     config: LitePullConfig,
+    strategy: Option<Arc<dyn AllocateStrategy>>,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
     state: StateCell,
@@ -103,10 +105,16 @@ impl LitePullConsumer {
         LitePullConsumerBuilder::new(group.into())
     }
 
-    fn new(group: String, config: LitePullConfig, cluster: Option<ClusterConfig>) -> Self {
+    fn new(
+        group: String,
+        config: LitePullConfig,
+        cluster: Option<ClusterConfig>,
+        strategy: Option<Arc<dyn AllocateStrategy>>,
+    ) -> Self {
         let inner = Inner {
             group,
             config,
+            strategy,
             cluster,
             state: StateCell::default(),
             selection: Arc::default(),
@@ -257,10 +265,12 @@ impl LitePullConsumer {
             .get()
             .ok_or_else(|| Error::consumer(self.group(), "it is not registered at a manager"))?;
         let cluster = self.cluster().unwrap_or(&home.cluster);
+        allocate::check_room(self.inner.strategy.is_none(), self.inner.config.allocate, cluster)
+            .map_err(|reason| Error::consumer(self.group(), reason))?;
         let client = home.clients.acquire_for(RequestType::Stream, cluster)?;
         let (selection, watch) = (Arc::clone(&self.inner.selection), Arc::clone(&self.inner.watch));
-        let running =
-            Running::new(self.group(), self.inner.config.clone(), Arc::clone(&client), selection, watch);
+        let (config, strategy) = (self.inner.config.clone(), self.inner.strategy.clone());
+        let running = Running::new(self.group(), config, Arc::clone(&client), selection, watch, strategy);
         if let Err(error) = running.join().await {
             running.stop().await;
             home.clients.release(&client).await;

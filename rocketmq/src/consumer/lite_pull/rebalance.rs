@@ -46,8 +46,8 @@ impl Rebalancer {
         let topics = self.shared.subscribed_topics();
         let mut balanced = true;
         for topic in &topics {
-            let Running { client, group, config, .. } = &*self.shared;
-            let shared = share(client, group, topic, config.allocate).await;
+            let Running { client, group, strategy, .. } = &*self.shared;
+            let shared = share(client, group, topic, strategy.as_ref()).await;
             self.missing.note(group, topic, &shared);
             match shared {
                 Ok(Share { queues, others }) => self.shared.own(topic, &queues.into_iter().collect(), others),

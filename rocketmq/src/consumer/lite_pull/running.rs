@@ -17,6 +17,7 @@ use super::selection::{Selection, Wanted, Way};
 use super::watch_queues::QueueWatch;
 use crate::client::{Directly, GroupMember, MqClient, Offsets, namespace, no_listeners};
 use crate::config::LitePullConfig;
+use crate::consumer::allocate::{self, AllocateStrategy};
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::start_offset::first_offset;
 use crate::error::Result;
@@ -35,6 +36,7 @@ pub(super) struct Running {
     /// The name on the wire.
     pub(super) group: Arc<str>,
     pub(super) config: LitePullConfig,
+    pub(super) strategy: Arc<dyn AllocateStrategy>,
     pub(super) client: Arc<MqClient>,
     selection: Arc<Mutex<Selection>>,
     watch: Arc<QueueWatch>,
@@ -61,9 +63,15 @@ impl Running {
         client: Arc<MqClient>,
         selection: Arc<Mutex<Selection>>,
         watch: Arc<QueueWatch>,
+        strategy: Option<Arc<dyn AllocateStrategy>>,
     ) -> Arc<Self> {
+        let namespace = client.config().namespace.as_deref();
+        let strategy = strategy.unwrap_or_else(|| {
+            allocate::configured(config.allocate, &config.rooms, &config.queues, namespace)
+        });
         Arc::new(Self {
-            group: namespace::wrap(client.config().namespace.as_deref(), group),
+            group: namespace::wrap(namespace, group),
+            strategy,
             config,
             selection,
             watch,

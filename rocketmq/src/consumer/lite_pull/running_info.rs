@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::running::Running;
 use crate::client::GroupMember;
-use crate::config::LitePullConfig;
+use crate::config::{FixedQueue, LitePullConfig};
 use crate::consumer::running_info::{
     Clock, client_properties, common_properties, consume_from, held_info, strategy,
 };
@@ -46,6 +46,8 @@ fn properties(config: &LitePullConfig) -> BTreeMap<String, String> {
         span,
         consume_from: from,
         allocate,
+        rooms,
+        queues,
         queue_check_interval,
     } = config;
     let ms = |time: &Duration| time.as_millis().to_string();
@@ -62,6 +64,8 @@ fn properties(config: &LitePullConfig) -> BTreeMap<String, String> {
         ("consumeMaxSpan", span.to_string()),
         ("consumeFromWhere", consume_from(*from).to_owned()),
         ("allocateMessageQueueStrategy", strategy(*allocate).to_owned()),
+        ("rooms", rooms.join(",")),
+        ("queues", queues.iter().map(FixedQueue::to_string).collect::<Vec<_>>().join(",")),
         ("topicMetadataCheckIntervalMillis", ms(queue_check_interval)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
