@@ -6,20 +6,32 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{LitStr, ReturnType, Type};
 
+use crate::function::Function;
 use crate::mistakes::Mistakes;
-use crate::model::{Function, Listener};
-use crate::parse;
+use crate::model::Listener;
+use crate::parse::{self, LISTENER, TRANSACTION};
+use crate::transaction::Transaction;
 
 /// `item` as it was written, and beside it its descriptor or what is wrong with it.
 pub(crate) fn listener(args: TokenStream, item: &TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
-    let options = parse::options(args, &mut mistakes);
-    match Listener::new(&options, syn::parse2(item.clone()), mistakes) {
-        Ok(listener) => {
-            let descriptor = descriptor(&listener);
-            // A listener without an `await` is `async` all the same: Clippy's advice would not compile.
-            quote! { #[allow(clippy::unused_async)] #item #descriptor }
-        }
+    let options = parse::options(args, &LISTENER, &mut mistakes);
+    let listener = Listener::new(&options, parse::item(item.clone(), &LISTENER), mistakes);
+    beside(item, listener.map(|listener| listener_descriptor(&listener)))
+}
+
+/// The same for the check of a producer's transactions.
+pub(crate) fn transaction(args: TokenStream, item: &TokenStream) -> TokenStream {
+    let mut mistakes = Mistakes::default();
+    let options = parse::options(args, &TRANSACTION, &mut mistakes);
+    let transaction = Transaction::new(&options, parse::item(item.clone(), &TRANSACTION), mistakes);
+    beside(item, transaction.map(|transaction| transaction_descriptor(&transaction)))
+}
+
+fn beside(item: &TokenStream, descriptor: syn::Result<TokenStream>) -> TokenStream {
+    match descriptor {
+        // A function without an `await` is `async` all the same: Clippy's advice would not compile.
+        Ok(descriptor) => quote! { #[allow(clippy::unused_async)] #item #descriptor },
         // Keep the function: the editor stays useful, and one mistake gives one error.
         Err(error) => {
             let error = error.into_compile_error();
@@ -28,20 +40,24 @@ pub(crate) fn listener(args: TokenStream, item: &TokenStream) -> TokenStream {
     }
 }
 
-fn descriptor(Listener { options, function }: &Listener) -> TokenStream {
-    let name = LitStr::new(&format!("::{}", function.name.unraw()), function.name.span());
+fn listener_descriptor(Listener { options, function }: &Listener) -> TokenStream {
+    let place = place(function);
     let (group, topic) = (&options.group, &options.topic);
     let (tag, sql, cluster) = (option(&options.tag), option(&options.sql), option(&options.cluster));
     let (orderly, broadcast) = (options.orderly, options.broadcast);
-    let (arguments, call, conditions) = (arguments(function), call(function), &function.conditions);
+    let (arguments, conditions) = (arguments(function), &function.conditions);
+    let call = call(
+        function,
+        &quote! { ::rocketmq::__private::IntoConsumeResult },
+        &quote! { into_outcome },
+        &quote! { ::rocketmq::__private::Outcome::from },
+    );
     quote! {
         #(#conditions)*
         const _: () = {
             ::rocketmq::__private::inventory::submit! {
                 ::rocketmq::__private::ListenerDef {
-                    name: ::rocketmq::__private::concat!(::rocketmq::__private::module_path!(), #name),
-                    file: ::rocketmq::__private::file!(),
-                    line: ::rocketmq::__private::line!(),
+                    #place
                     group: #group,
                     topic: #topic,
                     tag: #tag,
@@ -57,6 +73,41 @@ fn descriptor(Listener { options, function }: &Listener) -> TokenStream {
     }
 }
 
+fn transaction_descriptor(Transaction { producer, function }: &Transaction) -> TokenStream {
+    let (place, conditions, all) = (place(function), &function.conditions, all_arguments(function));
+    let arguments =
+        quote_spanned! { function.name.span() => ::rocketmq::__private::CheckArguments::new(&[#all]) };
+    let call = call(
+        function,
+        &quote! { ::rocketmq::__private::IntoTransaction },
+        &quote! { into_transaction },
+        &quote! { ::rocketmq::__private::undecided },
+    );
+    quote! {
+        #(#conditions)*
+        const _: () = {
+            ::rocketmq::__private::inventory::submit! {
+                ::rocketmq::__private::TransactionDef {
+                    #place
+                    producer: #producer,
+                    arguments: #arguments,
+                    call: #call,
+                }
+            }
+        };
+    }
+}
+
+/// Where the function is.
+fn place(function: &Function) -> TokenStream {
+    let name = LitStr::new(&format!("::{}", function.name.unraw()), function.name.span());
+    quote! {
+        name: ::rocketmq::__private::concat!(::rocketmq::__private::module_path!(), #name),
+        file: ::rocketmq::__private::file!(),
+        line: ::rocketmq::__private::line!(),
+    }
+}
+
 fn option(text: &Option<LitStr>) -> TokenStream {
     match text {
         Some(text) => quote! { ::rocketmq::__private::Option::Some(#text) },
@@ -66,11 +117,8 @@ fn option(text: &Option<LitStr>) -> TokenStream {
 
 /// What the library checks together while the program is compiled; its error stands under the function's name.
 fn arguments(function: &Function) -> TokenStream {
-    let all = function.arguments.iter().map(|ty| {
-        quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::ARGUMENT }
-    });
-    let arguments =
-        quote_spanned! { function.name.span() => ::rocketmq::__private::Arguments::new(&[#(#all),*]) };
+    let all = all_arguments(function);
+    let arguments = quote_spanned! { function.name.span() => ::rocketmq::__private::Arguments::new(&[#all]) };
     match &function.output {
         ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => {
             let replies =
@@ -81,35 +129,50 @@ fn arguments(function: &Function) -> TokenStream {
     }
 }
 
-/// A direct call for each argument and for the result, so that an error stands under the type that caused it.
-fn call(Function { name, arguments, output, .. }: &Function) -> TokenStream {
+fn all_arguments(function: &Function) -> TokenStream {
+    let all = function.arguments.iter().map(|ty| {
+        quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::ARGUMENT }
+    });
+    quote! { #(#all),* }
+}
+
+/// A direct call for each argument, and of `result::method` for the result, so that an error stands under the type that
+/// caused it. Where there is no such argument, `bad` makes a result of the reason.
+fn call(
+    Function { name, arguments, output, .. }: &Function,
+    result: &TokenStream,
+    method: &TokenStream,
+    bad: &TokenStream,
+) -> TokenStream {
     // Names that no constant of the user's has: a pattern would mean that constant.
     let delivery = Ident::new("__delivery", Span::mixed_site());
     let names: Vec<_> =
         (0..arguments.len()).map(|at| format_ident!("__argument{at}", span = Span::mixed_site())).collect();
-    let extractions = arguments.iter().zip(&names).map(|(ty, name)| extraction(ty, name, &delivery));
-    let into_outcome = match output {
+    let extractions = arguments.iter().zip(&names).map(|(ty, name)| extraction(ty, name, &delivery, bad));
+    let into_result = match output {
         ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => {
-            quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::IntoConsumeResult>::into_outcome }
+            quote_spanned! { ty.span() => <#ty as #result>::#method }
         }
-        _ => quote! { ::rocketmq::__private::IntoConsumeResult::into_outcome },
+        // No result is one, too: an error about it stands under the function's name.
+        ReturnType::Default => quote_spanned! { name.span() => <() as #result>::#method },
+        ReturnType::Type(..) => quote! { #result::#method },
     };
     let future = quote! {
         #(#extractions)*
-        #into_outcome(#name(#(#names),*).await)
+        #into_result(#name(#(#names),*).await)
     };
     // Under the function's name stands the error for a future that is not `Send`.
     quote_spanned! { name.span() => |#delivery| ::rocketmq::__private::Box::pin(async move { #future }) }
 }
 
-fn extraction(ty: &Type, name: &Ident, delivery: &Ident) -> TokenStream {
+fn extraction(ty: &Type, name: &Ident, delivery: &Ident, bad: &TokenStream) -> TokenStream {
     let value = Ident::new("__value", Span::mixed_site());
     let from_message =
         quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::from_message };
     quote! {
         let #name = match #from_message(&#delivery) {
             ::rocketmq::__private::Result::Ok(#value) => #value,
-            ::rocketmq::__private::Result::Err(#value) => return ::rocketmq::__private::Outcome::from(#value),
+            ::rocketmq::__private::Result::Err(#value) => return #bad(#value),
         };
     }
 }

@@ -1,14 +1,17 @@
 //! The attribute macros of the `rocketmq` crate, which exports and explains them; depend on that one.
 //!
-//! A macro goes one way: [`parse`] makes tokens into options and a signature, [`model`] checks them against the rules
-//! and against each other, [`expand`] writes the code: one descriptor that the library finds when it starts. What a
-//! listener does then is in the library, where it can be tested.
+//! A macro goes one way: [`parse`] makes tokens into options and a signature, [`model`] (or [`transaction`](mod@transaction))
+//! checks them against the rules and against each other, [`expand`] writes the code: one descriptor that the library finds
+//! when it starts. What a listener or a check does then is in the library, where it can be tested.
 
 mod expand;
+mod function;
 mod mistakes;
 mod model;
+mod options;
 mod parse;
 mod rules;
+mod transaction;
 
 use proc_macro::TokenStream;
 
@@ -47,4 +50,35 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn listener(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::listener(args.into(), &item.into()).into()
+}
+
+/// Makes an `async fn` the check of a producer's transactions: brokers ask it what has become of those that did not end.
+///
+/// ```text
+/// #[rocketmq::transaction(producer = "orders")]
+/// async fn check(message: MessageExt, State(db): State<Db>) -> anyhow::Result<Transaction> {
+///     match db.find(message.message_id()).await? {
+///         Some(_) => Ok(Transaction::Commit),
+///         None => Ok(Transaction::Rollback),
+///     }
+/// }
+/// ```
+///
+/// | Option | Form | Meaning |
+/// |---|---|---|
+/// | `producer` | text, required | The producer's name under `producers:` in the configuration, which says `transaction: true`. |
+///
+/// The text may hold `${name}` or `${name:default}`. Each producer has one check; for two producers write the attribute
+/// twice. How many checks run at once is configuration: `check:` of the producer.
+///
+/// The message is that of an open transaction: one whose local part ([`send_in_transaction`]) failed, or whose process
+/// died, or a process of the same group elsewhere. Arguments may be whatever is [`FromMessage`], one message at a time;
+/// the result whatever is [`IntoTransaction`]. An error and a panic leave the transaction open: the broker asks again.
+///
+/// [`send_in_transaction`]: https://docs.rs/rocketmq/latest/rocketmq/struct.Producer.html#method.send_in_transaction
+/// [`FromMessage`]: https://docs.rs/rocketmq/latest/rocketmq/trait.FromMessage.html
+/// [`IntoTransaction`]: https://docs.rs/rocketmq/latest/rocketmq/trait.IntoTransaction.html
+#[proc_macro_attribute]
+pub fn transaction(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::transaction(args.into(), &item.into()).into()
 }

@@ -28,7 +28,7 @@ impl Mistakes {
     pub(crate) fn none_or<T>(self, value: Option<T>) -> Result<T, Error> {
         match self.0 {
             Some(error) => Err(error),
-            None => value.ok_or_else(|| Error::new(Span::call_site(), "this listener cannot be understood")),
+            None => value.ok_or_else(|| Error::new(Span::call_site(), "this attribute cannot be understood")),
         }
     }
 

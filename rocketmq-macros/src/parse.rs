@@ -2,10 +2,64 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream, Parser};
+use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Error, Expr, Ident, Signature, Token, Visibility};
 
 use crate::mistakes::Mistakes;
+
+/// A macro of this crate, in the words of its mistakes.
+#[derive(Debug)]
+pub(crate) struct Macro {
+    /// What it makes of a function.
+    pub(crate) thing: &'static str,
+    /// How it is written.
+    pub(crate) attribute: &'static str,
+    /// All options that there are.
+    pub(crate) options: &'static [&'static str],
+    /// Those that must be there,
+    pub(crate) required_names: &'static [&'static str],
+    /// and how they are written.
+    pub(crate) required: &'static str,
+    /// What users look for here and find under `section` of the file, since no one wants to compile to change a number.
+    pub(crate) in_the_file: &'static [&'static str],
+    pub(crate) section: &'static str,
+    /// What to do where an option is to have two values.
+    pub(crate) if_twice: &'static str,
+}
+
+pub(crate) const LISTENER: Macro = Macro {
+    thing: "a listener",
+    attribute: "rocketmq::listener",
+    options: &["group", "topic", "tag", "sql", "orderly", "broadcast", "cluster"],
+    required_names: &["group", "topic"],
+    required: "group = \"...\", topic = \"...\"",
+    in_the_file: &[
+        "concurrency",
+        "batch",
+        "pull_batch",
+        "consume_from",
+        "max_reconsume",
+        "retry_delay",
+        "suspend",
+        "consume_timeout",
+        "on_bad_payload",
+        "flow",
+        "allocate",
+    ],
+    section: "groups:",
+    if_twice: "; for two subscriptions write the attribute twice",
+};
+
+pub(crate) const TRANSACTION: Macro = Macro {
+    thing: "a check",
+    attribute: "rocketmq::transaction",
+    options: &["producer"],
+    required_names: &["producer"],
+    required: "producer = \"...\"",
+    in_the_file: &["group", "cluster", "concurrency", "queue", "timeout"],
+    section: "producers:",
+    if_twice: "; for two producers write the attribute twice",
+};
 
 /// `name` or `name = value`.
 #[derive(Debug)]
@@ -22,11 +76,11 @@ pub(crate) struct Item {
 }
 
 /// The options in the brackets of the attribute. After a mistake it goes on at the next comma.
-pub(crate) fn options(tokens: TokenStream, mistakes: &mut Mistakes) -> Vec<Opt> {
+pub(crate) fn options(tokens: TokenStream, of: &Macro, mistakes: &mut Mistakes) -> Vec<Opt> {
     let parser = |input: ParseStream<'_>| {
         let mut options = Vec::new();
         while !input.is_empty() {
-            match input.parse() {
+            match option(input, of) {
                 Ok(option) => options.push(option),
                 Err(error) => {
                     mistakes.push(error);
@@ -43,41 +97,38 @@ pub(crate) fn options(tokens: TokenStream, mistakes: &mut Mistakes) -> Vec<Opt> 
     })
 }
 
-impl Parse for Opt {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        if !input.peek(Ident::peek_any) {
-            return Err(input.error("an option has a name: write group = \"...\", topic = \"...\""));
-        }
-        let name = Ident::parse_any(input)?;
-        let mut value = None;
-        if input.peek(Token![=]) {
-            let equals: Token![=] = input.parse()?;
-            if input.is_empty() || input.peek(Token![,]) {
-                return Err(Error::new(
-                    equals.span,
-                    format!("`{name}` has no value: write {name} = \"...\""),
-                ));
-            }
-            value = Some(input.parse()?);
-        }
-        if !input.is_empty() && !input.peek(Token![,]) {
-            return Err(input.error(format!("expected a comma; an option is written {name} = \"...\"")));
-        }
-        Ok(Self { name, value })
+fn option(input: ParseStream<'_>, of: &Macro) -> syn::Result<Opt> {
+    if !input.peek(Ident::peek_any) {
+        return Err(input.error(format!("an option has a name: write {}", of.required)));
     }
+    let name = Ident::parse_any(input)?;
+    let mut value = None;
+    if input.peek(Token![=]) {
+        let equals: Token![=] = input.parse()?;
+        if input.is_empty() || input.peek(Token![,]) {
+            return Err(Error::new(equals.span, format!("`{name}` has no value: write {name} = \"...\"")));
+        }
+        value = Some(input.parse()?);
+    }
+    if !input.is_empty() && !input.peek(Token![,]) {
+        return Err(input.error(format!("expected a comma; an option is written {name} = \"...\"")));
+    }
+    Ok(Opt { name, value })
 }
 
-impl Parse for Item {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+/// The function under the attribute.
+pub(crate) fn item(tokens: TokenStream, of: &Macro) -> syn::Result<Item> {
+    let parser = |input: ParseStream<'_>| {
         let attributes = input.call(Attribute::parse_outer)?;
         let here = input.cursor().span();
         input.parse::<Visibility>()?;
         let signature = input
             .parse()
-            .map_err(|_| Error::new(here, "`#[rocketmq::listener]` belongs on an `async fn`"))?;
+            .map_err(|_| Error::new(here, format!("`#[{}]` belongs on an `async fn`", of.attribute)))?;
         input.parse::<TokenStream>()?;
-        Ok(Self { attributes, signature })
-    }
+        Ok(Item { attributes, signature })
+    };
+    parser.parse2(tokens)
 }
 
 fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {

@@ -89,18 +89,20 @@ pub use listener::{
 };
 pub use message::{Message, MessageExt, MessageQueue};
 pub use producer::{
-    BrokerFeature, Producer, ProducerBuilder, Producers, RequestReplyError, SendError, SendHook, SendResult,
-    SendStatus, Sending, TopicStats,
+    BrokerFeature, EndingTransaction, IntoTransaction, Producer, ProducerBuilder, Producers,
+    RequestReplyError, SendError, SendHook, SendResult, SendStatus, Sending, TopicStats, Transaction,
+    TransactionSendResult,
 };
 pub use protocol::{RequestCode, ResponseCode};
 pub use remoting::RequestError;
-pub use rocketmq_macros::listener;
+pub use rocketmq_macros::{listener, transaction};
 pub use trace::Tracer;
 
-/// What code written by `#[listener]` calls. Not public API.
+/// What code written by `#[listener]` and `#[transaction]` calls. Not public API.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::listener::{Argument, Arguments, FromMessage, IntoConsumeResult, ListenerDef, Outcome};
+    pub use crate::producer::{CheckArguments, IntoTransaction, TransactionDef, undecided};
     pub use inventory;
     pub use std::boxed::Box;
     pub use std::option::Option;

@@ -34,3 +34,4 @@ mod shutdown;
 mod start;
 mod status;
 mod traces;
+mod transactions;

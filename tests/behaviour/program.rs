@@ -1,11 +1,11 @@
-//! A program of its own, `tests/member.rs`: a member that is killed, or told to stop.
+//! A program of its own, such as `tests/member.rs`: a member that is killed, or told to stop.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
@@ -59,6 +59,33 @@ impl Program {
         Self::spawn(command, server, group, topic, "", &Seen::default())
     }
 
+    /// Starts `tests/transactional.rs`, whose producer of `group` sends to `topic` what it is [told](Self::tell). What it
+    /// says is noted in `seen`.
+    pub(crate) fn start_transactional(
+        server: &Server,
+        group: &str,
+        topic: &str,
+        ledger: &Path,
+        seen: &Seen,
+    ) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transactional"));
+        command.env("PROGRAM_LEDGER", ledger).env("PROGRAM_TOPIC", topic).stdin(Stdio::piped());
+        let text = format!(
+            "name_servers: {}\nproducers:\n  payments: {{ group: {group}, transaction: true, send_timeout: 15s }}\n",
+            server.name_server()
+        );
+        Self::launch(command, &text, seen)
+    }
+
+    /// Says these lines to it.
+    pub(crate) async fn tell(&mut self, lines: impl IntoIterator<Item = &String>) -> Result<()> {
+        let input = self.process.stdin.as_mut().context("it listens")?;
+        for line in lines {
+            input.write_all(format!("{line}\n").as_bytes()).await?;
+        }
+        Ok(input.flush().await?)
+    }
+
     /// `defaults` is what the file says of every group beside the usual.
     fn spawn(
         mut command: Command,
@@ -68,19 +95,20 @@ impl Program {
         defaults: &str,
         seen: &Seen,
     ) -> Result<Self> {
-        let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("member")).with_extension("yaml");
+        command.stdin(Stdio::null());
         let text = format!(
             "name_servers: {}\nvars: {{ member.group: {group}, member.topic: {topic} }}\n\
              client: {{ shutdown_timeout: 10s }}\ndefaults: {{ consume_from: first, suspend: 20ms{defaults} }}\n",
             server.name_server()
         );
+        Self::launch(command, &text, seen)
+    }
+
+    fn launch(mut command: Command, text: &str, seen: &Seen) -> Result<Self> {
+        let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("member")).with_extension("yaml");
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let mut process = command
-            .env("ROCKETMQ_CONFIG", &config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut process =
+            command.env("ROCKETMQ_CONFIG", &config).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("its output is a pipe")?).lines();
         let (seen, begun) = (seen.clone(), Seen::default());
         let begins = begun.clone();

@@ -30,6 +30,15 @@ const EMBEDDED_DELAY: Duration = Duration::from_millis(50);
 /// Of the second level, so that it can be told from the others.
 const EMBEDDED_SECOND_DELAY: Duration = Duration::from_millis(500);
 const APACHE_DELAYS: &str = "1s 3s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s";
+/// When, and how often, brokers ask about open transactions: soon, and for as long as a test takes.
+const EMBEDDED_CHECKS: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(200)];
+const APACHE_CHECKS: [(&str, &str); 4] = [
+    ("transactionTimeOut", "2000"),
+    ("transactionCheckInterval", "500"),
+    ("transactionCheckMax", "10000"),
+    // 5.x notes down later which ones have ended, and asks about them until then.
+    ("transactionOpBatchInterval", "100"),
+];
 /// So few that a test can make the oldest go.
 const EMBEDDED_MESSAGES_PER_QUEUE: usize = 2_000;
 /// Of a broker that a case has alone, so small that it has several: of those, the oldest can go.
@@ -168,7 +177,12 @@ impl Server {
             (ServerKind::Embedded, _) => {
                 let levels =
                     (1..=18).map(|level| if level == 2 { EMBEDDED_SECOND_DELAY } else { EMBEDDED_DELAY });
-                let server = embedded::Server::builder().delay_levels(levels);
+                let [timeout, interval] = EMBEDDED_CHECKS;
+                let server = embedded::Server::builder()
+                    .delay_levels(levels)
+                    .transaction_timeout(timeout)
+                    .transaction_check_interval(interval)
+                    .transaction_check_max(10_000);
                 Inner::Embedded(server.max_messages_per_queue(EMBEDDED_MESSAGES_PER_QUEUE).start().await?)
             }
             (ServerKind::Apache(version), Use::Shared) => Inner::Shared(setup(version).shared().await?),
@@ -383,7 +397,9 @@ pub(crate) fn unique(name: &str) -> String {
 
 fn setup(version: Version) -> Setup {
     // Taking messages back is switched off by default, and unknown to 4.9.
-    Setup::new(version).broker("messageDelayLevel", APACHE_DELAYS).broker("recallMessageEnable", "true")
+    let setup =
+        Setup::new(version).broker("messageDelayLevel", APACHE_DELAYS).broker("recallMessageEnable", "true");
+    APACHE_CHECKS.iter().fold(setup, |setup, (key, value)| setup.broker(key, value))
 }
 
 /// The one server of a release that cases have to themselves, one after the other, whole.

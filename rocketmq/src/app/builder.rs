@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::checks::Checks;
 use super::instruments::Instruments;
 use super::plan::{ByHand, Listeners, Plan};
 use super::{App, signals};
@@ -15,7 +16,7 @@ use crate::listener::{
     Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap, listeners,
 };
 use crate::message::MessageExt;
-use crate::producer::{Hooks, Producers, SendHook};
+use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producers, SendHook, checks};
 
 /// An application that is being put together.
 #[derive(Default)]
@@ -26,6 +27,7 @@ pub struct AppBuilder {
     state_with: Vec<MakeState>,
     arounds: Vec<Around>,
     by_hand: Vec<ByHand>,
+    checks: Vec<(String, CheckHandler)>,
     without_linked: bool,
     send_hooks: Hooks,
     consume_hooks: ConsumeHooks,
@@ -139,7 +141,21 @@ impl AppBuilder {
         self
     }
 
-    /// Leaves the annotated listeners of this program out: for tests of one listener, and for programs that choose.
+    /// Adds the check of the transactions of `producer`, a name under `producers:`, that is not annotated: see
+    /// [`ProducerBuilder::check`](crate::ProducerBuilder::check).
+    pub fn transaction<F, Fut>(mut self, producer: impl Into<String>, check: F) -> Self
+    where
+        F: Fn(MessageExt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoTransaction> + Send + 'static,
+    {
+        let producer = producer.into();
+        let place = format!("the check of the producer {producer}, given to the builder");
+        self.checks.push((producer, CheckHandler::from_fn(place, check)));
+        self
+    }
+
+    /// Leaves the annotated listeners and checks of this program out: for tests of one listener, and for programs that
+    /// choose.
     pub fn without_linked_listeners(mut self) -> Self {
         self.without_linked = true;
         self
@@ -204,6 +220,7 @@ impl AppBuilder {
             state_with,
             arounds,
             by_hand,
+            checks: by_name,
             without_linked,
             send_hooks,
             consume_hooks,
@@ -220,7 +237,12 @@ impl AppBuilder {
                 make(producers, &mut state)?;
             }
             let annotated = if without_linked { Vec::new() } else { listeners().collect() };
-            let listeners = Listeners { by_hand, annotated, state: Some(Arc::new(state)), arounds, chosen };
+            let checks = Checks {
+                annotated: if without_linked { Vec::new() } else { checks().collect() },
+                by_hand: by_name,
+            };
+            let state = Some(Arc::new(state));
+            let listeners = Listeners { by_hand, annotated, state, arounds, chosen, checks };
             let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
             plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
             Ok(plan)

@@ -4,6 +4,7 @@
 //! everything that is wrong with them, before anything is connected; [`App`] starts what was planned and stops it.
 
 mod builder;
+mod checks;
 mod instruments;
 mod parts;
 mod plan;
@@ -46,7 +47,7 @@ pub async fn run() -> Result<()> {
     App::builder().run().await
 }
 
-/// Checks a configuration file against the listeners of this program, without a network.
+/// Checks a configuration file against the listeners and checks of this program, without a network.
 ///
 /// Shared state is not looked at: it is given to the builder.
 ///
@@ -303,7 +304,12 @@ fn tracers(config: &Config) -> Result<BTreeMap<String, Tracer>> {
 
 impl App {
     async fn start_all(&mut self, loaded: &mut LoadedConfig, producers: Producers, plan: Plan) -> Result<()> {
+        let mut checks = plan.checks;
         for (name, producer) in producers.iter() {
+            if let Some(check) = checks.remove(name) {
+                info!(producer = name, group = producer.group(), check = check.place(), "transactions");
+                producer.set_check(check);
+            }
             let cluster = loaded.config.producers.get(name).and_then(|config| config.cluster.clone());
             let manager = self.manager(loaded, cluster.as_deref().unwrap_or(DEFAULT_CLUSTER)).await?;
             manager.register_producer(producer)?;

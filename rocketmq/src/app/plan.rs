@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::checks::{self, Checks};
 use crate::config::{
     ClusterConfig, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers, Problem,
     ProducerConfig, check_group, check_topic,
@@ -14,12 +15,14 @@ use crate::config::{
 use crate::consumer::{ConsumeHooks, PushConsumer, Subscription, conflicts};
 use crate::error::Result;
 use crate::listener::{Around, Filter, Handler, ListenerDef, StateMap, listeners};
-use crate::producer::{Hooks, Producer, Producers};
+use crate::producer::{CheckHandler, Hooks, Producer, Producers};
 
 /// The groups that will be consumed.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) groups: Vec<PlannedGroup>,
+    /// By the names of their producers.
+    pub(super) checks: BTreeMap<String, CheckHandler>,
 }
 
 /// One group: one consumer.
@@ -53,6 +56,7 @@ pub(super) struct Listeners {
     pub(super) arounds: Vec<Around>,
     /// Where only some groups are wanted: a test of them.
     pub(super) chosen: Option<Vec<String>>,
+    pub(super) checks: Checks,
 }
 
 /// A listener whose texts are resolved.
@@ -67,8 +71,9 @@ struct Declared {
 /// Checks configuration and annotated listeners against each other.
 pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
     let annotated = listeners().collect();
+    let checks = Checks { annotated: crate::producer::checks().collect(), by_hand: Vec::new() };
     let listeners =
-        Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new(), chosen: None };
+        Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new(), chosen: None, checks };
     let mut problems = ConfigErrors::new();
     make(loaded, listeners, false, &mut problems);
     check_producers(loaded, &mut problems);
@@ -130,13 +135,15 @@ impl Plan {
 
 fn make(
     loaded: &LoadedConfig,
-    listeners: Listeners,
+    mut listeners: Listeners,
     needs_listeners: bool,
     problems: &mut ConfigErrors,
 ) -> Plan {
     not_yet(loaded, problems);
     check_tls(loaded, problems);
     let chosen = listeners.chosen.clone();
+    let checks = std::mem::take(&mut listeners.checks);
+    let checks = checks::plan(loaded, checks, listeners.state.as_ref(), problems);
     let declared = declared(loaded, listeners, problems);
     if declared.is_empty() && needs_listeners && problems.is_empty() {
         problems.push(
@@ -181,12 +188,11 @@ fn make(
         let consume_hooks = ConsumeHooks::default();
         planned.push(PlannedGroup { cluster, name, config, orderly, subscriptions, consume_hooks });
     }
-    Plan { groups: planned }
+    Plan { groups: planned, checks }
 }
 
 /// Keys that can be set and do nothing yet, or cannot work: better an error than a setting without effect.
 fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
-    const NOT_YET: &str = "not supported yet; remove it";
     #[cfg(not(feature = "health"))]
     const NO_STATUS_PAGE: &str = "needs the feature `health` of the crate `rocketmq`";
     const NO_SECOND_PORT: &str = "the embedded server has no second port; remove it";
@@ -208,9 +214,6 @@ fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     for (name, cluster) in &config.clusters {
         refuse(lacks_port(cluster), &format!("clusters.{name}.client.vip_channel"), NO_SECOND_PORT);
     }
-    for (name, producer) in &config.producers {
-        refuse(producer.transaction, &format!("producers.{name}.transaction"), NOT_YET);
-    }
 }
 
 /// Files for TLS are read before anything is connected, as everything else is.
@@ -229,7 +232,7 @@ fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
 }
 
 fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) -> Vec<Declared> {
-    let Listeners { by_hand, mut annotated, state, arounds, chosen } = listeners;
+    let Listeners { by_hand, mut annotated, state, arounds, chosen, .. } = listeners;
     let mut declared = Vec::new();
     if let Some(chosen) = &chosen {
         let is_chosen = |group: &str| loaded.resolve(group).is_ok_and(|group| chosen.contains(&group));

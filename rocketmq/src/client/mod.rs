@@ -21,6 +21,7 @@ mod routes;
 mod sends;
 mod service_state;
 mod startup;
+mod transactions;
 mod vip;
 
 use std::collections::HashMap;
@@ -44,6 +45,7 @@ pub use routes::RouteError;
 pub(crate) use sends::{Port, SendAnswer};
 pub(crate) use service_state::StateCell;
 pub use service_state::{ServiceState, StateError};
+pub(crate) use transactions::{Question, TransactionChecker};
 
 use self::broker_version::BrokerVersions;
 use self::name_servers::NameServerList;
@@ -110,6 +112,8 @@ pub(crate) struct MqClient {
 struct Members {
     consumers: HashMap<Arc<str>, Weak<dyn GroupMember>>,
     producers: HashMap<Arc<str>, usize>,
+    /// Those producers that can be asked about the transactions of their group.
+    checkers: HashMap<Arc<str>, Weak<dyn TransactionChecker>>,
 }
 
 impl std::fmt::Debug for MqClient {
@@ -190,10 +194,10 @@ impl MqClient {
     /// Says goodbye for a producer group, if this was the last producer of it.
     pub(crate) async fn remove_producer(&self, group: &Arc<str>) {
         let gone = {
-            let producers = &mut self.members().producers;
+            let Members { producers, checkers, .. } = &mut *self.members();
             let left = producers.get(group).map_or(0, |count| count.saturating_sub(1));
             match left {
-                0 => drop(producers.remove(group)),
+                0 => drop((producers.remove(group), checkers.remove(group))),
                 _ => drop(producers.insert(Arc::clone(group), left)),
             }
             left == 0

@@ -52,6 +52,7 @@ impl Inbound for Processor {
             | RequestCode::GET_CONSUMER_STATUS_FROM_CLIENT
             | RequestCode::GET_CONSUMER_RUNNING_INFO
             | RequestCode::CONSUME_MESSAGE_DIRECTLY => client.obey(address, command, answer),
+            RequestCode::CHECK_TRANSACTION_STATE => client.ask_checker(address, &command),
             RequestCode::PUSH_REPLY_MESSAGE_TO_CLIENT => {
                 let taken = PushReply::read(&command.ext_fields)
                     .map_err(|error| error.to_string())

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::route::{self, Access, TopicRoute};
+use super::transactions::HALF_TOPIC;
 use super::{AUTO_CREATE_TOPIC, MqClient};
 use crate::message::MessageQueue;
 use crate::protocol::body::TopicRouteData;
@@ -169,10 +170,12 @@ impl MqClient {
         self.routes.lock().brokers.values().flat_map(BTreeMap::values).any(|known| known == address)
     }
 
-    /// Asks for the routes of all topics in use: those of the consumers, and those that were sent to.
+    /// Asks for the routes of all topics in use: those of the consumers, those that were sent to, and the one by which the
+    /// brokers of transactions are known.
     pub(super) async fn update_routes(&self) {
         let mut topics: BTreeSet<Arc<str>> = self.routes.lock().topics.keys().cloned().collect();
         topics.extend(self.consumers().iter().flat_map(|consumer| consumer.topics()));
+        topics.extend(self.has_checkers().then(|| HALF_TOPIC.into()));
         for topic in topics {
             match self.fetch_route(&topic).await {
                 Ok(_) => {}

@@ -47,8 +47,9 @@ pub use consumer::{
 pub use lite_pull::LitePullConfig;
 pub use load::{LoadedConfig, Sources};
 pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
+pub(crate) use nearest::suggestion;
 pub use problem::{ConfigErrors, Problem};
-pub use producer::{AutoBatchConfig, AvoidFaultsConfig, Compression, ProducerConfig};
+pub use producer::{AutoBatchConfig, AvoidFaultsConfig, CheckConfig, Compression, ProducerConfig};
 pub use section::EffectiveValue;
 pub use units::ByteSize;
 pub use value::ValueError;
@@ -182,7 +183,7 @@ impl Config {
                 && !clusters.contains_key(cluster)
             {
                 let names: Vec<&str> = clusters.keys().map(String::as_str).collect();
-                let near = nearest::suggestion(cluster, &names, "there are");
+                let near = suggestion(cluster, &names, "there are");
                 keys.problem_with("cluster", format_args!("there is no `{cluster}` under `clusters:`{near}"));
             }
         });

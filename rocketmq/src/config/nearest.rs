@@ -14,7 +14,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// ``; did you mean `batch`?``, or what is possible.
-pub(super) fn suggestion(word: &str, candidates: &[&str], are: &str) -> String {
+pub(crate) fn suggestion(word: &str, candidates: &[&str], are: &str) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(near) => format!("; did you mean `{near}`?"),
         None if candidates.is_empty() => String::new(),

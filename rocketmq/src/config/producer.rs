@@ -86,8 +86,12 @@ pub struct ProducerConfig {
     pub auto_batch: AutoBatchConfig,
     /// Leaving slow and failing brokers alone for a while.
     pub avoid_faults: AvoidFaultsConfig,
-    /// Whether this producer sends in transactions; default `false`. Needs `group`.
+    /// Whether this producer sends in transactions; default `false`. Needs `group`, and a check:
+    /// `#[rocketmq::transaction(producer = "…")]`, or by hand
+    /// [`ProducerBuilder::check`](crate::ProducerBuilder::check).
     pub transaction: bool,
+    /// Answering brokers that ask what has become of a transaction.
+    pub check: CheckConfig,
 }
 
 impl Default for ProducerConfig {
@@ -111,6 +115,7 @@ impl Default for ProducerConfig {
             auto_batch: AutoBatchConfig::default(),
             avoid_faults: AvoidFaultsConfig::default(),
             transaction: false,
+            check: CheckConfig::default(),
         }
     }
 }
@@ -148,6 +153,7 @@ impl ProducerConfig {
         keys.section("auto_batch", |keys| self.auto_batch.read(keys));
         keys.section("avoid_faults", |keys| self.avoid_faults.read(keys));
         keys.value("transaction", &mut self.transaction);
+        keys.section("check", |keys| self.check.read(keys));
         if keys.is_clean() {
             self.relate(keys);
         }
@@ -239,6 +245,37 @@ impl AvoidFaultsConfig {
         keys.value("detector", &mut self.detector);
         keys.within("detect_timeout", &mut self.detect_timeout, ms(1)..=ms(600_000));
         keys.within("detect_interval", &mut self.detect_interval, ms(10)..=ms(3_600_000));
+    }
+}
+
+/// How a producer of transactions answers brokers that ask what has become of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckConfig {
+    /// Checks that run at the same time; default 20, 1 to 10000. Java's `checkThreadPoolMaxSize`, which is 1.
+    pub concurrency: u32,
+    /// Checks that wait for their turn beyond those; default 2000, 0 to 100000. Java's `checkRequestHoldMax`.
+    ///
+    /// At the limit a question is not answered, and the broker asks again. Each holds its message.
+    pub queue: u32,
+    /// A check that runs longer is stopped, and its transaction unknown; default `1m`, 1ms to 1h.
+    ///
+    /// Brokers ask again after 30 seconds (5.x) or a minute (4.x) unless configured otherwise.
+    pub timeout: Duration,
+}
+
+impl Default for CheckConfig {
+    fn default() -> Self {
+        Self { concurrency: 20, queue: 2000, timeout: Duration::from_secs(60) }
+    }
+}
+
+impl CheckConfig {
+    fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.within("concurrency", &mut self.concurrency, 1..=10_000);
+        keys.within("queue", &mut self.queue, 0..=100_000);
+        let timeout = Duration::from_millis(1)..=Duration::from_secs(3_600);
+        keys.within("timeout", &mut self.timeout, timeout);
     }
 }
 

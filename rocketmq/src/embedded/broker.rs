@@ -22,6 +22,7 @@ use crate::protocol::header::{
     PullMessage, QueryConsumerOffset, RecallMessage, SearchOffset, SendMessageBack, SendMessageResponse,
     SendMessageV1, SendMessageV2, TimestampResponse, UnregisterClient, UpdateConsumerOffset, ViewMessage,
 };
+use crate::protocol::transactions::EndTransaction;
 use crate::protocol::{Header, RemotingCommand, RequestCode, ResponseCode, json};
 use crate::remoting::Answer;
 use crate::tasks::Tasks;
@@ -94,6 +95,7 @@ impl Broker {
             }
             RequestCode::RECALL_MESSAGE => self.recall(command),
             RequestCode::CONSUMER_SEND_MSG_BACK => self.send_back(command),
+            RequestCode::END_TRANSACTION => self.end_transaction(command),
             RequestCode::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command),
             RequestCode::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command),
             RequestCode::GET_MAX_OFFSET => self.get_max_offset(command),
@@ -145,6 +147,12 @@ impl Broker {
     fn send_back(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
         let header = SendMessageBack::read(&command.ext_fields)?;
         self.change(|state, now, effects| state.send_back(&header, command.version, now, effects))?;
+        Ok(success())
+    }
+
+    fn end_transaction(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
+        let end = EndTransaction::read(&command.ext_fields)?;
+        self.change(|state, now, effects| state.end_transaction(&end, now, effects))?;
         Ok(success())
     }
 
@@ -255,7 +263,8 @@ impl Broker {
         let heartbeat: HeartbeatData = json::read(&command.body)?;
         self.change(|state, now, effects| {
             if !heartbeat.producer_data_set.is_empty() {
-                state.requesters.register(connection, &heartbeat.client_id, now.unmoved);
+                let groups = heartbeat.producer_data_set.iter().map(|data| data.group_name.clone()).collect();
+                state.requesters.register(connection, &heartbeat.client_id, groups, now.unmoved);
             }
             for data in &heartbeat.consumer_data_set {
                 // A group that cannot be is passed over, as the broker does; its pulls will say why.
@@ -276,6 +285,9 @@ impl Broker {
         command: &RemotingCommand,
     ) -> Result<RemotingCommand, Refusal> {
         let header = UnregisterClient::read(&command.ext_fields)?;
+        if let Some(group) = &header.producer_group {
+            self.with_state(|state| state.requesters.leave(connection.id, group));
+        }
         if let Some(group) = &header.consumer_group {
             self.change(|state, _, effects| effects.tell(state.groups.unregister(group, connection.id)));
         }

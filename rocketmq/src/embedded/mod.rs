@@ -68,5 +68,6 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 pub use server::{Server, ServerBuilder, ServerError};

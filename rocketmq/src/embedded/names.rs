@@ -11,6 +11,11 @@ pub(super) const REGION: &str = "DefaultRegion";
 /// The topic whose queues and permissions a topic gets that is created by a first send.
 pub(super) const TEMPLATE_TOPIC: &str = "TBW102";
 
+/// Where brokers keep half messages.
+pub(super) const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+/// Where half messages go about which nobody has decided.
+pub(super) const CHECKED_TOO_OFTEN_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+
 const RETRY_PREFIX: &str = "%RETRY%";
 const DEAD_LETTER_PREFIX: &str = "%DLQ%";
 const MAX_TOPIC_LEN: usize = 127;
@@ -20,19 +25,19 @@ const SYSTEM_TOPICS: [&str; 10] = [
     TEMPLATE_TOPIC,
     "SCHEDULE_TOPIC_XXXX",
     "BenchmarkTest",
-    "RMQ_SYS_TRANS_HALF_TOPIC",
+    HALF_TOPIC,
     "RMQ_SYS_TRACE_TOPIC",
     "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    "TRANS_CHECK_MAX_TIME_TOPIC",
+    CHECKED_TOO_OFTEN_TOPIC,
     "SELF_TEST_TOPIC",
     "OFFSET_MOVED_EVENT",
     "CHECKPOINT_TOPIC",
 ];
 const NOT_FOR_CLIENTS: [&str; 6] = [
     "SCHEDULE_TOPIC_XXXX",
-    "RMQ_SYS_TRANS_HALF_TOPIC",
+    HALF_TOPIC,
     "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    "TRANS_CHECK_MAX_TIME_TOPIC",
+    CHECKED_TOO_OFTEN_TOPIC,
     "SELF_TEST_TOPIC",
     "OFFSET_MOVED_EVENT",
 ];

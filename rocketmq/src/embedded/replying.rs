@@ -1,8 +1,8 @@
 //! Replies: passed on to the client that waits, and kept as the topic's messages.
 //!
-//! Source: `ReplyMessageProcessor`, `ProducerManager.findChannel`.
+//! Source: `ReplyMessageProcessor`, `ProducerManager.findChannel`, `ProducerManager.getAvailableChannel`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,11 +24,17 @@ const CLIENT_LIFE: Duration = Duration::from_secs(120);
 
 /// The clients of producers, by their connections.
 #[derive(Debug, Default)]
-pub(super) struct Requesters(BTreeMap<ConnectionId, Requester>);
+pub(super) struct Requesters {
+    clients: BTreeMap<ConnectionId, Requester>,
+    /// How often any of a group was looked for.
+    turn: usize,
+}
 
 #[derive(Debug)]
 struct Requester {
     client_id: String,
+    /// Their producer groups.
+    groups: BTreeSet<String>,
     peer: Peer,
     heard: Instant,
 }
@@ -44,27 +50,51 @@ pub(super) struct Push {
 
 impl Requesters {
     /// Takes in that a client with producers lives.
-    pub(super) fn register(&mut self, connection: &Connection, client_id: &str, now: Instant) {
-        let requester =
-            Requester { client_id: client_id.to_owned(), peer: connection.peer.clone(), heard: now };
-        self.0.insert(connection.id, requester);
+    pub(super) fn register(
+        &mut self,
+        connection: &Connection,
+        client_id: &str,
+        groups: BTreeSet<String>,
+        now: Instant,
+    ) {
+        let (client_id, peer) = (client_id.to_owned(), connection.peer.clone());
+        self.clients.insert(connection.id, Requester { client_id, groups, peer, heard: now });
+    }
+
+    /// A client has no producer of `group` any more.
+    pub(super) fn leave(&mut self, connection: ConnectionId, group: &str) {
+        if let Some(requester) = self.clients.get_mut(&connection) {
+            requester.groups.remove(group);
+        }
+    }
+
+    /// The way to a client with a producer of `group`, to another one each time.
+    pub(super) fn any_of(&mut self, group: &str) -> Option<Peer> {
+        let peers: Vec<_> = self
+            .clients
+            .values()
+            .filter(|client| client.groups.contains(group))
+            .map(|one| &one.peer)
+            .collect();
+        self.turn = self.turn.wrapping_add(1);
+        peers.get(self.turn % peers.len().max(1)).map(|peer| Peer::clone(peer))
     }
 
     pub(super) fn disconnect(&mut self, connection: ConnectionId) {
-        self.0.remove(&connection);
+        self.clients.remove(&connection);
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        self.0.retain(|_, requester| now.saturating_duration_since(requester.heard) <= CLIENT_LIFE);
+        self.clients.retain(|_, requester| now.saturating_duration_since(requester.heard) <= CLIENT_LIFE);
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.clients.clear();
     }
 
     /// The way to a client: over the newest of its connections.
     fn find(&self, client_id: &str) -> Option<&Peer> {
-        let mut newest_first = self.0.values().rev();
+        let mut newest_first = self.clients.values().rev();
         newest_first.find(|requester| requester.client_id == client_id).map(|requester| &requester.peer)
     }
 }

@@ -57,6 +57,7 @@ impl State {
             born_timestamp_ms: header.born_timestamp,
             born_host: send.from,
             reconsume_times: header.reconsume_times.unwrap_or_default(),
+            prepared_transaction_offset: 0,
             body: body.clone(),
             properties: header.properties.clone().unwrap_or_default(),
         };
@@ -93,9 +94,9 @@ impl State {
         let delay = Delay::of(&message.properties, &self.policy.delay_levels, now)?;
         let is_half = properties::find(&message.properties, properties::TRANSACTION_PREPARED) == Some("true");
         if is_half && !(message.reconsume_times > 0 && delay.is_some()) {
-            let remark =
-                format!("the broker[{}] sending transaction message is forbidden", self.store.host().ip());
-            return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
+            let held = self.hold_half(message, now)?;
+            let msg_id = id::of_offset(self.store.host(), held.position);
+            return Ok(response(msg_id, queue_id, held.queue_offset, Some(unique_key)));
         }
         let timer_out_ms = delay.and_then(|delay| delay.timer_out_ms());
         let recall_handle = timer_out_ms.filter(|_| names::group_of_retry_topic(&message.topic).is_none());

@@ -14,6 +14,7 @@ use super::name_server::NameServer;
 use super::names::{self, BROKER_NAME};
 use super::state::{Policy, State};
 use super::store::{Queue, Retention, Store, Topic, TopicConfig};
+use super::transactions::{CheckPolicy, Transactions};
 use crate::clock::Clock;
 use crate::message::{MessageExt, stored};
 use crate::tasks::Tasks;
@@ -60,6 +61,7 @@ pub struct ServerBuilder {
     max_bytes: usize,
     max_messages_per_queue: usize,
     server_side_reset_offset: bool,
+    checks: CheckPolicy,
 }
 
 impl Default for ServerBuilder {
@@ -73,6 +75,11 @@ impl Default for ServerBuilder {
             max_bytes: 256 << 20,
             max_messages_per_queue: 1_000_000,
             server_side_reset_offset: true,
+            checks: CheckPolicy {
+                timeout: Duration::from_secs(6),
+                interval: Duration::from_secs(30),
+                max: 15,
+            },
         }
     }
 }
@@ -118,7 +125,8 @@ impl ServerBuilder {
     /// What all messages together may take in memory; default 256 MiB.
     ///
     /// Beyond it the oldest messages are dropped, whether consumed or not, and the smallest offset of their queue
-    /// moves on. As much again may wait for its delay; beyond that, delayed messages are refused.
+    /// moves on. As much again may wait for its delay, and as much for the end of its transaction; beyond that, such
+    /// messages are refused.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -136,6 +144,27 @@ impl ServerBuilder {
     /// `useServerSideResetOffset`.
     pub fn server_side_reset_offset(mut self, server_side: bool) -> Self {
         self.server_side_reset_offset = server_side;
+        self
+    }
+
+    /// How long a transaction may be open before a producer of its group is asked about it; default 6 s, the
+    /// `transactionTimeOut` of a real broker.
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.checks.timeout = timeout;
+        self
+    }
+
+    /// How long after that it is asked again; default 30 s, at least 1 ms: the `transactionCheckInterval` of a real broker.
+    pub fn transaction_check_interval(mut self, interval: Duration) -> Self {
+        self.checks.interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How often it is asked before the message is dropped; default 15, the `transactionCheckMax` of a real broker.
+    ///
+    /// What was dropped is in `TRANS_CHECK_MAX_TIME_TOPIC`: see [`Server::messages`].
+    pub fn transaction_check_max(mut self, times: u32) -> Self {
+        self.checks.max = times;
         self
     }
 
@@ -165,14 +194,19 @@ impl ServerBuilder {
         };
         let alarm = Arc::new(Notify::new());
         let delayed = DelayedMessages::new(self.delay_levels.len(), self.max_bytes);
-        let policy =
-            Policy { delay_levels: self.delay_levels, pushes_resets: !self.server_side_reset_offset };
-        let mut state =
-            State::new(policy, Store::new(broker_address, retention), delayed, Arc::clone(&alarm));
+        let policy = Policy {
+            delay_levels: self.delay_levels,
+            pushes_resets: !self.server_side_reset_offset,
+            checks: self.checks,
+        };
+        let (store, transactions) =
+            (Store::new(broker_address, retention), Transactions::new(self.max_bytes));
+        let mut state = State::new(policy, store, delayed, transactions, Arc::clone(&alarm));
         if self.auto_create_topics {
             state.put_template(i32::try_from(self.queues).unwrap_or(i32::MAX).max(1));
         }
         state.put_reply_topic();
+        state.put_transaction_topics();
         let broker = Arc::new(Broker::new(state, BrokerClock::start(clock), alarm));
         let name_server = Arc::new(NameServer::new(Arc::clone(&broker), broker_address));
         let tasks = Tasks::default();
@@ -339,6 +373,11 @@ impl Server {
     /// How many messages of all topics wait for their delay.
     pub fn delayed(&self) -> usize {
         self.broker.service().with_state(|state| state.delayed.len())
+    }
+
+    /// How many half messages there are: transactions that nobody has decided about.
+    pub fn open_transactions(&self) -> usize {
+        self.broker.service().with_state(|state| state.transactions.len())
     }
 
     /// The messages that wait for their time, the next one first, and how long each still waits.

@@ -20,6 +20,7 @@ use super::names;
 use super::offsets::Offsets;
 use super::replying::Requesters;
 use super::store::{Appended, NewMessage, Store, TopicConfig};
+use super::transactions::{CheckPolicy, Transactions};
 use crate::message::reply_topic;
 use crate::protocol::body::perm;
 use crate::protocol::{HeaderError, RemotingCommand, ResponseCode};
@@ -64,6 +65,7 @@ pub(super) struct Policy {
     pub(super) delay_levels: Vec<Duration>,
     /// Whether members are told to go on from other offsets, as brokers before 5.1 do it.
     pub(super) pushes_resets: bool,
+    pub(super) checks: CheckPolicy,
 }
 
 /// All that the broker knows.
@@ -82,6 +84,7 @@ pub(super) struct State {
     pub(super) offsets: Offsets,
     pub(super) locks: Locks,
     pub(super) requesters: Requesters,
+    pub(super) transactions: Transactions,
     /// Wakes the task that calls [`State::run_due`].
     alarm: Arc<Notify>,
     /// When that task will wake by itself.
@@ -89,7 +92,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(policy: Policy, store: Store, delayed: DelayedMessages, alarm: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        policy: Policy,
+        store: Store,
+        delayed: DelayedMessages,
+        transactions: Transactions,
+        alarm: Arc<Notify>,
+    ) -> Self {
         Self {
             policy,
             store,
@@ -103,6 +112,7 @@ impl State {
             offsets: Offsets::default(),
             locks: Locks::default(),
             requesters: Requesters::default(),
+            transactions,
             alarm,
             alarm_at: None,
         }
@@ -118,6 +128,7 @@ impl State {
             self.answer_held(pull, effects);
         }
         self.run_due_pops(now, effects);
+        self.check_transactions(now, effects);
         effects.tell(self.groups.expire(now.unmoved));
         self.locks.sweep(now.unmoved);
         self.requesters.expire(now.unmoved);
@@ -131,7 +142,10 @@ impl State {
 
     /// When the time of the next message comes that waits for it: for its delay, or for the end of a lease.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        [self.delayed.next_time(), self.leases.next_end()].into_iter().flatten().min()
+        [self.delayed.next_time(), self.leases.next_end(), self.transactions.next_time()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Makes sure that [`State::run_due`] is called at `time`, or before.

@@ -32,6 +32,8 @@ pub(super) struct NewMessage {
     pub(super) born_timestamp_ms: i64,
     pub(super) born_host: SocketAddr,
     pub(super) reconsume_times: i32,
+    /// Of a committed transaction, where its half message stood.
+    pub(super) prepared_transaction_offset: i64,
     pub(super) body: Bytes,
     pub(super) properties: String,
 }
@@ -55,6 +57,7 @@ impl NewMessage {
             born_timestamp_ms: message.born_timestamp_ms(),
             born_host: message.born_host(),
             reconsume_times: i32::try_from(message.reconsume_times()).unwrap_or(i32::MAX),
+            prepared_transaction_offset: message.prepared_transaction_offset(),
             body: message.body().clone(),
             properties: message.encoded_properties().to_owned(),
         };
@@ -317,7 +320,7 @@ pub(super) fn encode(
         store_timestamp_ms,
         store_host,
         reconsume_times: message.reconsume_times,
-        prepared_transaction_offset: 0,
+        prepared_transaction_offset: message.prepared_transaction_offset,
         body: &message.body,
         topic: &message.topic,
         properties: &message.properties,
@@ -353,6 +356,7 @@ mod tests {
             born_timestamp_ms: 1,
             born_host: "127.0.0.1:5".parse().unwrap(),
             reconsume_times: 0,
+            prepared_transaction_offset: 0,
             body: Bytes::from_static(body),
             properties: String::new(),
         }

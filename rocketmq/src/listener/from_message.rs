@@ -89,6 +89,20 @@ pub struct Argument {
     pub(super) requires: fn() -> Vec<StateKey>,
 }
 
+impl Argument {
+    pub(crate) const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(crate) const fn decodes_body(&self) -> bool {
+        self.decodes_body
+    }
+
+    pub(crate) fn requires(&self) -> Vec<StateKey> {
+        (self.requires)()
+    }
+}
+
 impl fmt::Debug for Argument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Argument")

@@ -4,7 +4,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Around, Delivery, IntoConsumeResult, ListenerDef, Next, Outcome, Shape, StateMap};
+use super::{
+    Around, ConsumeResult, Delivery, IntoConsumeResult, ListenerDef, Next, Outcome, Shape, StateMap,
+};
 use crate::message::MessageExt;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -47,6 +49,19 @@ impl Handler {
             name: name.into(),
             shape: Shape::Batch,
             state: Arc::default(),
+            arounds: Vec::new(),
+            function: Arc::new(function),
+        }))
+    }
+
+    /// Only a name and state, for a delivery whose function is called by itself: the check of a transaction.
+    pub(crate) fn of_state(name: impl Into<Arc<str>>, state: Arc<StateMap>) -> Self {
+        let function =
+            |_| -> BoxFuture<Outcome> { Box::pin(async { Outcome::Done(ConsumeResult::ReconsumeLater) }) };
+        Self(Arc::new(Inner {
+            name: name.into(),
+            shape: Shape::One,
+            state,
             arounds: Vec::new(),
             function: Arc::new(function),
         }))

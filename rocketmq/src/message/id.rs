@@ -121,6 +121,11 @@ mod tests {
     fn the_offset_id_is_that_of_the_recorded_message() {
         let id = of_offset("127.0.0.1:10911".parse().unwrap(), 0x730890ab);
         assert_eq!(id, "7F00000100002A9F00000000730890AB");
+        assert_eq!(offset_of(&id), Some(0x730890ab));
+        for no_id in ["", "730890AB", "7F00000100002A9F0000000é730890AB", "7F00000100002A9F0000000x730890AB"]
+        {
+            assert_eq!(offset_of(no_id), None, "{no_id}");
+        }
     }
 
     #[test]

@@ -134,6 +134,14 @@ pub enum MessageError {
         /// The first property that it would need.
         missing: &'static str,
     },
+    /// A message that cannot be sent in a transaction.
+    #[error("the message for {topic} cannot be sent in a transaction: {rule}")]
+    Transaction {
+        /// The topic that it was meant for.
+        topic: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
     /// The value given for the body cannot be written as JSON.
     #[error("the body for {topic} cannot be written as JSON: {reason}")]
     Json {
@@ -235,6 +243,16 @@ impl Message {
     #[must_use]
     pub fn wait_store(mut self, wait: bool) -> Self {
         self.put_property(properties::WAIT, if wait { "true" } else { "false" });
+        self
+    }
+
+    /// Says for how long from now on the broker does not ask what has become of the message's
+    /// [transaction](crate::Producer::send_in_transaction), rounded up to seconds; default: the broker's
+    /// `transactionTimeOut`, 6 seconds. For a local part that takes long. Without effect on other messages.
+    #[must_use]
+    pub fn check_immunity(mut self, time: Duration) -> Self {
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        self.put_property(properties::CHECK_IMMUNITY_TIME_IN_SECONDS, &seconds.to_string());
         self
     }
 

@@ -32,6 +32,10 @@ pub const UNIQUE_KEY: &str = "UNIQ_KEY";
 pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
 /// The producer group that decides a transaction.
 pub const PRODUCER_GROUP: &str = "PGROUP";
+/// On a half message: for how many seconds from its birth its broker does not ask what has become of the transaction.
+pub const CHECK_IMMUNITY_TIME_IN_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+/// On a half message: how often its broker has asked.
+pub const TRANSACTION_CHECK_TIMES: &str = "TRANSACTION_CHECK_TIMES";
 /// The namespace (v1) of the sender.
 pub const INSTANCE_ID: &str = "INSTANCE_ID";
 /// The cluster of the broker that stored the message, set by the broker.

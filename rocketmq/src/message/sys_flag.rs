@@ -3,6 +3,12 @@
 use super::CompressionType;
 
 pub(crate) const COMPRESSED: i32 = 0x1;
+/// The half message of a transaction.
+pub(crate) const TRANSACTION_PREPARED: i32 = 0x4;
+/// A committed transaction, in the message as in the word of its producer.
+pub(crate) const TRANSACTION_COMMIT: i32 = 0x8;
+/// A transaction that was rolled back; also the bits that all of these take.
+pub(crate) const TRANSACTION_ROLLBACK: i32 = 0xC;
 pub(crate) const BORN_HOST_V6: i32 = 0x10;
 pub(crate) const STORE_HOST_V6: i32 = 0x20;
 /// An inner batch that the client has to split: both bits together.

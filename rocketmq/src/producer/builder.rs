@@ -1,8 +1,9 @@
 //! How a producer is made by hand.
 
-use super::{Hooks, Producer, SendHook};
+use super::{CheckHandler, Hooks, IntoTransaction, Producer, SendHook};
 use crate::config::{ClusterConfig, NameServers, ProducerConfig, check_group};
 use crate::error::{Error, Result};
+use crate::message::MessageExt;
 
 /// A producer that is being put together.
 #[derive(Debug)]
@@ -11,12 +12,13 @@ pub struct ProducerBuilder {
     group: String,
     config: ProducerConfig,
     hooks: Hooks,
+    check: Option<CheckHandler>,
     cluster: Option<ClusterConfig>,
 }
 
 impl ProducerBuilder {
     pub(super) fn new(group: String) -> Self {
-        Self { group, config: ProducerConfig::default(), hooks: Hooks::default(), cluster: None }
+        Self { group, config: ProducerConfig::default(), hooks: Hooks::default(), check: None, cluster: None }
     }
 
     /// Sets how it sends; what the file has under `producers:`. Its `group` does not count here.
@@ -34,6 +36,23 @@ impl ProducerBuilder {
     /// The same for hooks that were put together before.
     pub(crate) fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// Makes it a producer of transactions: `check` is called with a message whose transaction has not ended, and says
+    /// what shall become of it.
+    ///
+    /// Brokers ask any producer of the group that runs, so a message may be of another process, or of this one before it
+    /// was started again: see [`Producer::send_in_transaction`]. How many are called at once is
+    /// [`ProducerConfig::check`]. An error, a panic and a check that takes too long are
+    /// [`Unknown`](crate::Transaction::Unknown).
+    pub fn check<F, Fut>(mut self, check: F) -> Self
+    where
+        F: Fn(MessageExt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoTransaction> + Send + 'static,
+    {
+        let place = format!("the check of the producer of group {}", self.group);
+        self.check = Some(CheckHandler::from_fn(place, check));
         self
     }
 
@@ -63,6 +82,6 @@ impl ProducerBuilder {
         if let Some(cluster) = &self.cluster {
             cluster.name_servers.check().map_err(|error| fail(&error))?;
         }
-        Ok(Producer::new(self.group, self.config, self.hooks, self.cluster))
+        Ok(Producer::new(self.group, self.config, self.hooks, self.check, self.cluster))
     }
 }

@@ -103,6 +103,17 @@ pub enum SendError {
         /// What came of the last attempt, where it came to something.
         source: Option<RequestError>,
     },
+    /// The producer cannot send in transactions: nothing could tell brokers what has become of them should this process
+    /// die. Nothing left the process.
+    #[error(
+        "the producer of group {group} has no check, so it cannot send in transactions: annotate one, \
+         #[rocketmq::transaction(producer = \"…\")], and set `transaction: true`, or give it one by hand, \
+         `Producer::builder(…).check(…)`"
+    )]
+    NoCheck {
+        /// Its group.
+        group: String,
+    },
     /// The producer does not run.
     #[error("the message was not sent: the producer of group {group} {state}")]
     NotRunning {
@@ -176,6 +187,7 @@ impl SendError {
             | Self::NoQueueSelected { .. }
             | Self::Forbidden { .. }
             | Self::Unsupported { .. }
+            | Self::NoCheck { .. }
             | Self::NotRunning { .. } => false,
         }
     }

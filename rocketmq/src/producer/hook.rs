@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::SendResult;
+use super::{SendResult, Transaction};
 use crate::message::{Message, MessageQueue};
 use crate::remoting::RequestError;
 
@@ -23,7 +23,7 @@ pub trait SendHook: Send + Sync + 'static {
         message
     }
 
-    /// Says whether a message may be sent, before each attempt. An error ends the send with
+    /// Says whether a message may be sent, before each attempt: what Java's `CheckForbiddenHook` is for. An error ends the send with
     /// [`SendError::Forbidden`](crate::SendError::Forbidden), which holds it; nothing has left the process.
     ///
     /// # Errors
@@ -39,6 +39,35 @@ pub trait SendHook: Send + Sync + 'static {
     /// An attempt has ended: with the broker's answer, without one (`None`) where it was sent
     /// [one way](crate::Producer::send_oneway), or with an error. Not called for an attempt that its caller gave up.
     fn after(&self, _sending: &Sending<'_>, _outcome: Result<Option<&SendResult>, &RequestError>) {}
+
+    /// A broker is about to be told what has become of a transaction: what Java's `EndTransactionHook` is for.
+    fn end_transaction(&self, _ending: &EndingTransaction<'_>) {}
+}
+
+/// A transaction that ends, or stays open because nobody knows.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct EndingTransaction<'a> {
+    /// The producer's group.
+    pub group: &'a str,
+    /// The address of the broker.
+    pub address: &'a str,
+    /// Its name; empty where one that asked did not say it.
+    pub broker_name: &'a str,
+    /// The id of the message.
+    pub message_id: &'a str,
+    /// The id of the transaction, on 5.x brokers.
+    pub transaction_id: Option<&'a str>,
+    /// What is decided.
+    pub transaction: Transaction,
+    /// Why it was not, by the local part or the check.
+    pub reason: Option<&'a str>,
+    /// Whether the broker has asked; else the local part has just ended.
+    pub from_check: bool,
+    /// The message's properties as they travel (see [`properties`](crate::message::properties)).
+    pub properties: &'a str,
+    /// The message's body.
+    pub body: &'a [u8],
 }
 
 /// One attempt to send a message or a batch.
@@ -91,6 +120,10 @@ impl Hooks {
 
     pub(super) fn before(&self, sending: &Sending<'_>) {
         self.0.iter().for_each(|hook| hook.before(sending));
+    }
+
+    pub(super) fn end_transaction(&self, ending: &EndingTransaction<'_>) {
+        self.0.iter().for_each(|hook| hook.end_transaction(ending));
     }
 
     pub(super) fn after(&self, sending: &Sending<'_>, outcome: Result<Option<&SendResult>, &RequestError>) {

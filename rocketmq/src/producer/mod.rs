@@ -2,6 +2,7 @@
 //!
 //! A message is [prepared](prepare), alone or [with others](accumulator), waits for [its turn](in_flight) where much is
 //! on its way, gets a [queue](queue_choice), and is [delivered](deliver). All that sends share is in [`running`].
+//! A message whose delivery depends on something else goes through a [`transaction`].
 //!
 //! Source: `behaviour.md` section 2.
 
@@ -24,22 +25,27 @@ mod result;
 mod running;
 mod send;
 mod stats;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::info;
 
 pub use builder::ProducerBuilder;
 pub use error::{BrokerFeature, SendError};
 pub(crate) use hook::Hooks;
-pub use hook::{SendHook, Sending};
+pub use hook::{EndingTransaction, SendHook, Sending};
 pub use producers::Producers;
 pub(crate) use reply::Replier;
 pub use request::RequestReplyError;
 pub use result::{SendResult, SendStatus};
 pub use stats::TopicStats;
+pub use transaction::{
+    CheckArguments, IntoTransaction, Transaction, TransactionDef, TransactionSendResult, undecided,
+};
+pub(crate) use transaction::{CheckHandler, checks};
 
 use self::running::Running;
 use crate::client::{Home, ServiceState, StateCell, namespace};
@@ -59,6 +65,8 @@ struct Inner {
     group: String,
     config: ProducerConfig,
     hooks: Hooks,
+    /// What says what has become of transactions, until the producer is started.
+    check: Mutex<Option<CheckHandler>>,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
     state: StateCell,
@@ -72,11 +80,18 @@ impl Producer {
         ProducerBuilder::new(group.into())
     }
 
-    fn new(group: String, config: ProducerConfig, hooks: Hooks, cluster: Option<ClusterConfig>) -> Self {
+    fn new(
+        group: String,
+        config: ProducerConfig,
+        hooks: Hooks,
+        check: Option<CheckHandler>,
+        cluster: Option<ClusterConfig>,
+    ) -> Self {
         let inner = Inner {
             group,
             config,
             hooks,
+            check: Mutex::new(check),
             cluster,
             state: StateCell::default(),
             home: OnceLock::new(),
@@ -106,11 +121,22 @@ impl Producer {
         self.inner.cluster.as_ref()
     }
 
-    /// Makes the producer ready to send. Nothing is connected before the first message.
+    /// Gives the producer what says what has become of its transactions; before it is started.
+    pub(crate) fn set_check(&self, check: CheckHandler) {
+        *self.check() = Some(check);
+    }
+
+    fn check(&self) -> MutexGuard<'_, Option<CheckHandler>> {
+        self.inner.check.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the producer ready to send. Nothing is connected before the first message, but by a producer of
+    /// transactions, which brokers may ask from now on.
     ///
     /// # Errors
     ///
-    /// Where the producer is not registered, or was started before.
+    /// Where the producer is not registered, or was started before; or is to send in transactions
+    /// ([`ProducerConfig::transaction`]) and has no check.
     pub async fn start(&self) -> Result<()> {
         self.inner.state.change(ServiceState::CreateJust, ServiceState::StartFailed, self, "start")?;
         let home = self
@@ -118,11 +144,24 @@ impl Producer {
             .home
             .get()
             .ok_or_else(|| Error::producer(self.group(), "it is not registered at a manager"))?;
+        let check = self.check().take();
+        if check.is_none() && self.inner.config.transaction {
+            return Err(Error::producer(
+                self.group(),
+                "it is to send in transactions (`transaction: true`), but has no check to tell brokers what has become of \
+                 them: give it one, `Producer::builder(…).check(|message| async move { … })`",
+            ));
+        }
+        let is_checked = check.is_some();
         let client = home.clients.acquire(self.cluster().unwrap_or(&home.cluster))?;
         let group = namespace::wrap(client.config().namespace.as_deref(), self.group());
         client.add_producer(&group);
         info!(%group, client = client.id(), "producer started");
-        let running = Running::start(client, group, self.inner.config.clone(), self.inner.hooks.clone());
+        let (config, hooks) = (self.inner.config.clone(), self.inner.hooks.clone());
+        let running = Running::start(client, group, config, hooks, check);
+        if is_checked {
+            running.answer_checks();
+        }
         // Only one start gets this far.
         let _ = self.inner.running.set(running);
         self.inner.state.set(ServiceState::Running);
@@ -134,6 +173,7 @@ impl Producer {
     pub async fn shutdown(&self) {
         let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
+        self.check().take();
         let (Some(running), ServiceState::Running) = (self.inner.running.get(), state) else { return };
         running.stop().await;
         running.client.remove_producer(&running.group).await;

@@ -134,7 +134,9 @@ impl Running {
     /// A message that travels alone, its body compressed where that makes it smaller.
     pub(super) async fn prepare(&self, topic: &Arc<str>, item: Item) -> Prepared {
         let (is_timer, code) = (is_timer(&item.properties), code(topic, &item.properties));
-        let (body, sys_flag) = self.compress(item.body).await;
+        let transaction = transaction_flag(&item.properties);
+        let (body, compressed) = self.compress(item.body).await;
+        let sys_flag = compressed | transaction;
         let header = SendMessageV2 {
             sys_flag,
             flag: item.flag,
@@ -216,6 +218,13 @@ fn code(topic: &str, encoded: &str) -> RequestCode {
 
 fn is_timer(encoded: &str) -> bool {
     properties::iter(encoded).any(|(name, _)| name != properties::DELAY && properties::DELAYS.contains(&name))
+}
+
+fn transaction_flag(encoded: &str) -> i32 {
+    match properties::find(encoded, properties::TRANSACTION_PREPARED) {
+        Some("true") => sys_flag::TRANSACTION_PREPARED,
+        _ => 0,
+    }
 }
 
 fn unix_ms(time: SystemTime) -> i64 {

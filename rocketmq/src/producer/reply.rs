@@ -50,7 +50,7 @@ pub(crate) struct Replier(Arc<Running>);
 impl Replier {
     pub(crate) fn new(client: Arc<MqClient>) -> Self {
         let (config, hooks) = (ProducerConfig::default(), Hooks::default());
-        Self(Running::start(client, INNER_PRODUCER.into(), config, hooks))
+        Self(Running::start(client, INNER_PRODUCER.into(), config, hooks, None))
     }
 
     /// Answers a request, and waits until its requester has the reply.

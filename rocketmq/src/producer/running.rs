@@ -15,7 +15,8 @@ use super::in_flight::{InFlight, OnItsWay};
 use super::prepare::DEFAULT_TOPIC_QUEUES;
 use super::queue_choice::RoundRobin;
 use super::stats::{Amount, Topic, Topics};
-use crate::client::{Access, MqClient, RouteError, TopicRoute};
+use super::transaction::{CheckHandler, Checks};
+use crate::client::{Access, MqClient, RouteError, TopicRoute, TransactionChecker};
 use crate::config::ProducerConfig;
 use crate::remoting::RequestError;
 use crate::tasks::Tasks;
@@ -39,6 +40,7 @@ pub(super) struct Running {
     pub(super) faults: Option<Faults>,
     pub(super) in_flight: InFlight,
     pub(super) accumulator: Accumulator,
+    pub(super) checks: Checks,
     /// Cancelled once no message is accepted any more.
     pub(super) closed: CancellationToken,
     pub(super) tasks: Tasks,
@@ -50,6 +52,7 @@ impl Running {
         group: Arc<str>,
         config: ProducerConfig,
         hooks: Hooks,
+        check: Option<CheckHandler>,
     ) -> Arc<Self> {
         let running = Arc::new(Self {
             topics: Topics::new(client.config().namespace.as_deref()),
@@ -57,6 +60,7 @@ impl Running {
             faults: config.avoid_faults.enabled.then(Faults::default),
             in_flight: InFlight::new(&config),
             accumulator: Accumulator::default(),
+            checks: Checks::new(check, &config.check),
             closed: CancellationToken::new(),
             tasks: client.tasks().child(),
             client,
@@ -71,15 +75,27 @@ impl Running {
         running
     }
 
-    /// Accepts nothing more and waits for what is on its way, for as long as a send may take.
+    /// Lets brokers ask what has become of the transactions of the group.
+    pub(super) fn answer_checks(self: &Arc<Self>) {
+        let checker: Arc<dyn TransactionChecker> = Arc::<Self>::clone(self);
+        self.client.add_checker(&self.group, Arc::downgrade(&checker));
+    }
+
+    /// Accepts nothing more and waits for what is on its way, for as long as a send may take; likewise for the local parts
+    /// and the checks of transactions.
     pub(super) async fn stop(&self) {
         self.closed.cancel();
         // A send has its own budget; the second is for its answer.
-        let limit = self.config.send_timeout + Duration::from_secs(1);
+        let (began, limit) = (Instant::now(), self.config.send_timeout + Duration::from_secs(1));
         let left = self.in_flight.drained(limit).await;
         if left > 0 {
             warn!(group = %self.group, messages = left, "sends did not end in time");
         }
+        let open = self.checks.drained(limit.saturating_sub(began.elapsed())).await;
+        if open > 0 {
+            warn!(group = %self.group, transactions = open, "transactions did not end in time, brokers will ask about them");
+        }
+        self.checks.forget();
         self.tasks.cancel();
         let stuck = self.tasks.join(END_TIMEOUT).await;
         if stuck > 0 {

@@ -257,6 +257,10 @@ impl<'a> Call<'a> {
         Ok((target, on_its_way))
     }
 
+    pub(super) fn message(&self) -> &Message {
+        &self.message
+    }
+
     pub(super) fn amount(&self) -> Amount {
         Amount { messages: 1, bytes: self.message.payload().len() }
     }

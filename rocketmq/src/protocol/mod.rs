@@ -12,6 +12,7 @@ mod ext_fields;
 pub(crate) mod header;
 pub(crate) mod json;
 pub(crate) mod pop;
+pub(crate) mod transactions;
 
 pub use code::{RequestCode, ResponseCode};
 pub(crate) use command::{DecodeError, HeaderForm, RemotingCommand};

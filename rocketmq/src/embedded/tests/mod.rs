@@ -6,6 +6,7 @@ mod groups;
 mod pulls;
 mod retries;
 mod sends;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;

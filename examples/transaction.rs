@@ -1,0 +1,85 @@
+//! cargo run --example transaction
+//!
+//! A message that is delivered if, and only if, the order that it tells of is in the database: also where this process
+//! dies in between. The local part of the transaction writes the order; the check looks for it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rocketmq::config::{Config, NameServers, ProducerConfig};
+use rocketmq::{App, Message, MessageExt, Result, State, Transaction, embedded};
+use tokio::time;
+
+/// In a real program it outlives the process.
+#[derive(Debug, Clone, Default)]
+struct Database(Arc<Mutex<BTreeSet<String>>>);
+
+impl Database {
+    fn insert(&self, order: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(order.to_owned());
+    }
+
+    fn has(&self, order: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(order)
+    }
+}
+
+/// Brokers ask any process with this producer about transactions that did not end.
+#[rocketmq::transaction(producer = "orders")]
+async fn check(order: String, State(database): State<Database>) -> Transaction {
+    let transaction = if database.has(&order) { Transaction::Commit } else { Transaction::Rollback };
+    println!("what became of {order}? {transaction}");
+    transaction
+}
+
+#[rocketmq::listener(group = "shipping", topic = "order-events")]
+async fn ship(message: &MessageExt) {
+    println!("{} is shipped", message.body_str());
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_target(false).init();
+    // Real brokers ask after 6 seconds, and every 30 from then on.
+    let server = embedded::Server::builder()
+        .transaction_timeout(Duration::from_millis(500))
+        .transaction_check_interval(Duration::from_millis(500));
+    let server = server.start().await.map_err(rocketmq::Error::other)?;
+    server.create_topic("order-events", 4).map_err(rocketmq::Error::other)?;
+
+    // In rocketmq.yaml: `producers: { orders: { group: orders-tx, transaction: true } }`
+    let mut config = Config::default();
+    config.cluster.name_servers = NameServers::Addresses(vec![server.name_server()]);
+    let mut orders = ProducerConfig::default();
+    (orders.group, orders.transaction) = (Some("orders-tx".to_owned()), true);
+    config.producers.insert("orders".to_owned(), orders);
+    let database = Database::default();
+    let app = App::builder().config_value(config).state(database.clone()).start().await?;
+    let producer = app.producer("orders")?;
+
+    let order = |name: &str| Message::new("order-events").body(name.to_owned());
+    producer
+        .send_in_transaction(order("a book"), async {
+            database.insert("a book");
+            Transaction::Commit
+        })
+        .await?;
+    // The payment fails: the local part knows, and nobody ships.
+    producer.send_in_transaction(order("a yacht"), async { Transaction::Rollback }).await?;
+    // The answer of the database is lost after it has written: the check finds out.
+    let lost = producer.send_in_transaction(order("a lamp"), async {
+        database.insert("a lamp");
+        Err::<Transaction, _>("the connection to the database was lost")
+    });
+    let lost = lost.await?;
+    println!("a lamp: {}, {}", lost.transaction, lost.reason.unwrap_or_default());
+
+    while server.open_transactions() > 0 {
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    time::sleep(Duration::from_millis(500)).await;
+    app.shutdown().await?;
+    server.shutdown().await;
+    Ok(())
+}
