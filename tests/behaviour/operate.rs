@@ -9,13 +9,13 @@ use rocketmq::{
     App, ConsumeHook, ConsumeResult, ConsumeStatus, Consumed, Consuming, Delivery, Message, MessageExt, Next,
     PushConsumer,
 };
-use rocketmq_tests::{Version, can_run};
+use rocketmq_tests::{ServerKind, Version, can_run};
 use tokio::sync::{Semaphore, watch};
 use tokio::{time, try_join};
 
 use crate::seen::Seen;
 use crate::sending::{send, send_numbers};
-use crate::server::{Server, config, consumer_config, unique};
+use crate::server::{Server, Use, config, consumer_config, run, unique};
 use crate::wait;
 
 on_all_servers_at_once! { Shared:
@@ -121,6 +121,10 @@ async fn what_a_consumer_does_is_shown_to_operators(server: Server) -> Result<()
         async { server.mqadmin(&["consumerStatus", "-g", &orderly, "-i", &orderly_id]).await },
     )?;
 
+    // No command of the tool asks for this, but brokers pass it on.
+    let offsets = server.admin().consumer_offsets(&orderly, &topic).await?;
+    let queue = |id: u32| format!(r#"{{"brokerName":"broker-a","queueId":{id},"topic":"{topic}"}}:"#);
+    assert!(offsets.contains(&orderly_id) && (0..QUEUES).all(|id| offsets.contains(&queue(id))), "{offsets}");
     assert_eq!(lines(&progress, &topic).len(), QUEUES as usize, "{progress}");
     assert!(progress.contains("Diff Total: 1\n"), "{progress}");
     for word in [&client_id, "RUST", &topic, "paid", "CONSUME_PASSIVELY", "CLUSTERING", "FIRST_OFFSET"] {
@@ -215,7 +219,7 @@ async fn a_group_goes_on_from_where_an_operator_sets_it_while_it_runs(server: Se
     // One line for each queue.
     assert_eq!(lines(&printed, "broker-a").len(), 2, "{printed}");
     by_back
-        .until("the new ones were handled twice", |handled| new.iter().all(|body| handled.times[body] == 2))
+        .until("the new ones were handled twice", |handled| new.iter().all(|body| 2 <= handled.times[body]))
         .await?;
     assert!(old.iter().all(|body| by_back.handled().times[body] == 1), "the old ones were not");
     wait::until("the group that was set ahead is there", async || {
@@ -246,6 +250,56 @@ async fn a_group_goes_on_from_where_an_operator_sets_it_while_it_runs(server: Se
     }
     sender.shutdown().await?;
     Ok(())
+}
+
+/// What the others above do not ask of the embedded server: on Apache's there is nothing of ours in it.
+#[test]
+fn mqadmin_looks_at_the_embedded_server_and_changes_it() -> Result<()> {
+    if !can_run(Version::V5_5_0)? {
+        return Ok(());
+    }
+    run(ServerKind::Embedded, Use::Alone, async |server| {
+        let (topic, made, group) = (unique("orders"), unique("made"), unique("group"));
+        server.create_topic(&topic, 3).await?;
+        let (sender, producer) = server.producer().await?;
+        let (seen, manager) = (Seen::default(), server.manager());
+        PushConsumer::builder(&group)
+            .config(consumer_config())
+            .subscribe(topic.as_str(), "*", seen.listener())
+            .build(&manager)?;
+        manager.start().await?;
+        seen.until_all(&send_numbers(&producer, &topic, 30).await?).await?;
+        wait::until("all are stored", async || Ok(server.committed(&group, &topic, 3).await? == 30)).await?;
+        let broker = server.broker_addr().to_string();
+        let (route, status, clusters, topics, created) = try_join!(
+            async { server.mqadmin(&["topicRoute", "-t", &topic]).await },
+            async { server.mqadmin(&["topicStatus", "-t", &topic]).await },
+            async { server.mqadmin(&["clusterList"]).await },
+            async { server.mqadmin(&["topicList", "-c"]).await },
+            async {
+                server.mqadmin(&["updateTopic", "-b", &broker, "-t", &made, "-r", "5", "-w", "5"]).await
+            },
+        )?;
+        assert!(route.contains(&broker) && route.contains("\"readQueueNums\":3"), "{route}");
+        assert_eq!(lines(&status, "broker-a").len(), 3, "{status}");
+        assert!(clusters.contains("DefaultCluster") && clusters.contains(&broker), "{clusters}");
+        let listed = lines(&topics, &topic);
+        assert!(listed.iter().any(|line| line.contains(&group)), "with who consumes it: {topics}");
+        assert!(created.contains("success"), "{created}");
+        let (stats, progress) =
+            try_join!(async { server.mqadmin(&["statsAll", "-t", &topic]).await }, async {
+                server.mqadmin(&["consumerProgress"]).await
+            },)?;
+        assert!(stats.contains(&topic), "{stats}");
+        let of_group = lines(&progress, &group);
+        assert!(
+            of_group.iter().any(|line| line.contains("PUSH") && line.contains("CLUSTERING")),
+            "{progress}"
+        );
+        manager.shutdown().await?;
+        sender.shutdown().await?;
+        Ok(())
+    })
 }
 
 /// What a hook has seen: the listener, the body, and how the call ended.
@@ -331,7 +385,7 @@ async fn a_message_is_handled_by_the_client_that_an_operator_sends_it_to(server:
     assert_eq!(printed.matches("consumeResult=").count(), 2, "what no listener wants is refused: {printed}");
     let bodies = handled.borrow().clone();
     let times = |body: &str| bodies.iter().filter(|other| *other == body).count();
-    assert_eq!((times("is well"), times("is not wanted")), (2, 0), "{bodies:?}");
+    assert!(2 <= times("is well") && times("is not wanted") == 0, "{bodies:?}");
     assert!(2 <= times("later"), "{bodies:?}");
     let ends = std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));
     assert!(

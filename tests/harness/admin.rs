@@ -14,6 +14,7 @@ const GET_CONSUMER_LIST_BY_GROUP: u16 = 38;
 const LOCK_BATCH_MQ: u16 = 41;
 const UNLOCK_BATCH_MQ: u16 = 42;
 const SET_MESSAGE_REQUEST_MODE: u16 = 401;
+const INVOKE_BROKER_TO_GET_CONSUMER_STATUS: u16 = 223;
 
 const SYSTEM_ERROR: i64 = 1;
 const TOPIC_NOT_EXIST: i64 = 17;
@@ -78,6 +79,19 @@ impl Admin {
             QUERY_NOT_FOUND => Ok(None),
             _ => bail!("the broker does not tell the offset of {group}: {}", answer.header),
         }
+    }
+
+    /// How far the members of a group are in a topic, as they say themselves when the broker asks them: a map, by client
+    /// id, of maps whose keys are objects, and so no JSON.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn consumer_offsets(&self, group: &str, topic: &str) -> Result<String> {
+        let fields = format!(r#"{{"group":"{group}","topic":"{topic}"}}"#);
+        let answer = remoting::ask(self.broker, INVOKE_BROKER_TO_GET_CONSUMER_STATUS, &fields, "").await?;
+        ensure!(answer.code == 0, "the broker does not tell what members of {group} say: {}", answer.header);
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
     /// Stores how far a group has come in a queue.
