@@ -4,11 +4,13 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::documented::settings;
 use super::problem::ConfigErrors;
 use super::section::{Section, check_by_hand};
 use super::units::ByteSize;
 use super::value::Word;
 
+settings! {
 /// The keys under `client:`. Made by hand: `ClientConfig::default()`, then set the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,7 +34,7 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// How long opening a connection may take, TLS included; default `3s`, 1ms to 10m.
     pub connect_timeout: Duration,
-    /// A connection on which nothing was read or written for this long is closed; default `120s`, 1s to
+    /// A connection on which nothing was read or written for this long is closed; default `2m`, 1s to
     /// 1h, and longer than `heartbeat_interval`.
     pub idle_timeout: Duration,
     /// Largest frame accepted from a peer; default `16MiB`, 64KiB to 1GiB.
@@ -79,6 +81,7 @@ pub struct ClientConfig {
     pub shutdown_timeout: Duration,
     /// Where broadcast consumers keep their offsets; default `~/.rocketmq_offsets`.
     pub offset_dir: PathBuf,
+}
 }
 
 impl Default for ClientConfig {
@@ -132,6 +135,7 @@ impl ClientConfig {
     }
 
     pub(super) fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         let ms = Duration::from_millis;
         let secs = Duration::from_secs;
         let timeout = ms(1)..=secs(600);

@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
 
 use super::client::ClientConfig;
+use super::documented::settings;
 use super::section::Section;
 use super::value::{Hint, Raw, Value, ValueError};
 
+settings! {
 /// The connection keys: at the top level those of the cluster `default`, repeated under `clusters:` for
 /// others.
 ///
@@ -28,9 +32,11 @@ pub struct ClusterConfig {
     /// TLS on every connection; default: off.
     pub tls: TlsConfig,
 }
+}
 
 impl ClusterConfig {
     pub(super) fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         if !keys.has("name_servers") && !keys.is_by_hand() {
             // Not quietly the embedded server: in production that would be a cluster that nobody sees.
             keys.problem_with(
@@ -110,6 +116,16 @@ impl Value for NameServers {
         "`host:port`, several separated by `;` or as a list, or `embedded`".to_owned()
     }
 
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        const ADDRESS: &str = r"\s*([^\s:;\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}\s*";
+        let several = format!("^({ADDRESS};?)+$");
+        json!({ "anyOf": [
+            { "const": "embedded" },
+            { "type": "string", "pattern": several, "examples": ["127.0.0.1:9876"] },
+            { "type": "array", "minItems": 1, "items": { "type": "string", "pattern": r"[:;]|\$\{|^embedded$" } },
+        ] })
+    }
+
     fn read(raw: &Raw) -> Result<Self, Hint> {
         let parsed = match raw {
             Raw::List(list) => Self::parse_all(list.iter().map(|scalar| scalar.text.as_str())),
@@ -146,6 +162,7 @@ fn check_address(address: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
+settings! {
 /// Credentials that requests are signed with (the brokers' ACL).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -157,6 +174,7 @@ pub struct AclConfig {
     /// A token of temporary credentials, where the provider hands them out; default: none.
     pub security_token: Option<Secret>,
 }
+}
 
 impl AclConfig {
     /// Lasting credentials, without a token.
@@ -167,6 +185,7 @@ impl AclConfig {
 
 /// A section whose keys are all `null` is as good as none: `access_key: ${RMQ_AK:}` signs only where set.
 fn read_acl(acl: &mut Option<AclConfig>, keys: &mut Section<'_, '_>) {
+    keys.document(AclConfig::FIELDS);
     let (mut access_key, mut secret_key, mut security_token) = match acl.take() {
         Some(acl) => (Some(acl.access_key), Some(acl.secret_key), acl.security_token),
         None => (None, None, None),
@@ -185,6 +204,7 @@ fn read_acl(acl: &mut Option<AclConfig>, keys: &mut Section<'_, '_>) {
     }
 }
 
+settings! {
 /// TLS on the connections to name servers and brokers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -203,9 +223,11 @@ pub struct TlsConfig {
     /// Accept any certificate; default `false`. Encrypts, but does not tell a broker from an impostor.
     pub insecure: bool,
 }
+}
 
 impl TlsConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.value("enabled", &mut self.enabled);
         keys.value("ca", &mut self.ca);
         keys.value("cert", &mut self.cert);

@@ -1,14 +1,19 @@
 //! How a consumer group pulls, hands over and retries.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
+use serde_json::{Value as Json, json};
+
+use super::documented::settings;
 use super::names::check_topic;
 use super::problem::ConfigErrors;
 use super::section::{Section, check_by_hand};
 use super::units::{ByteSize, format_rfc3339, parse_rfc3339};
 use super::value::{Hint, Raw, Value, ValueError, Word};
 
+settings! {
 /// The keys under `defaults:`, and of each group under `groups:`, which overrides them key by key.
 ///
 /// Made by hand: `ConsumerConfig::default()`, then set the fields. Ranges are those of the Java client.
@@ -30,7 +35,7 @@ pub struct ConsumerConfig {
     pub pull_batch: u32,
     /// Bytes asked for in one pull; default `256KiB`, 1KiB to 64MiB. For 5.x brokers.
     pub pull_batch_bytes: ByteSize,
-    /// Pause after a pull that brought messages; default `0s`, up to 65535ms.
+    /// Pause after a pull that brought messages; default `0s`, 0s to 65535ms.
     pub pull_interval: Duration,
     /// Pause after a pull that failed; default `1s`, 1ms to 10m.
     pub pull_error_delay: Duration,
@@ -51,12 +56,12 @@ pub struct ConsumerConfig {
     /// Orderly: pause of the queue after a failure; default `1s`, 10ms to 30s.
     pub suspend: Duration,
     /// Orderly: how long a queue may have one of the `concurrency` handlers for itself while others wait;
-    /// default `60s`, 10ms to 1h.
+    /// default `1m`, 10ms to 1h.
     ///
     /// It matters where queues are more than handlers, and always have messages: a shorter time lets more of
     /// them have a turn.
     pub max_continuous: Duration,
-    /// A handler that runs longer is stopped; default `15m`, 1s to 24h.
+    /// A handler that runs longer is stopped; default `15m`, 1s to 1day.
     ///
     /// Its message is handed back to the broker, for another try elsewhere; in an orderly group its queue
     /// pauses, and goes on with the same message.
@@ -84,6 +89,7 @@ pub struct ConsumerConfig {
     pub rebalance: Rebalance,
     /// POP consumption, in force where messages come in that mode.
     pub pop: PopConfig,
+}
 }
 
 impl Default for ConsumerConfig {
@@ -126,6 +132,7 @@ impl ConsumerConfig {
     }
 
     pub(super) fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         let ms = Duration::from_millis;
         let secs = Duration::from_secs;
         keys.value("enabled", &mut self.enabled);
@@ -208,6 +215,7 @@ pub(super) fn check_allocate(
     }
 }
 
+settings! {
 /// How much may wait in memory between the network and the handlers.
 ///
 /// At a limit, that queue is not pulled until handlers catch up; the others go on.
@@ -230,6 +238,7 @@ pub struct FlowConfig {
     /// 102400. Takes the place of `mib_per_queue`.
     pub mib_per_topic: Option<u32>,
 }
+}
 
 impl Default for FlowConfig {
     fn default() -> Self {
@@ -245,6 +254,7 @@ impl Default for FlowConfig {
 
 impl FlowConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.within("messages_per_queue", &mut self.messages_per_queue, 1..=65535);
         keys.within("mib_per_queue", &mut self.mib_per_queue, 1..=1024);
         keys.within("span", &mut self.span, 1..=65535);
@@ -253,11 +263,12 @@ impl FlowConfig {
     }
 }
 
+settings! {
 /// POP consumption: the broker hands out messages one by one and wants each acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PopConfig {
-    /// For how long a message is invisible to others once handed out; default `60s`, 5s to 5m.
+    /// For how long a message is invisible to others once handed out; default `1m`, 5s to 5m.
     ///
     /// A member that dies keeps its messages from the others for so long. While a handler works, the time is
     /// prolonged.
@@ -269,10 +280,11 @@ pub struct PopConfig {
     ///
     /// At the limit no more are asked for; one answer may go beyond it.
     pub messages_per_queue: u32,
-    /// With `mode: pop`: how many other members' queues each member pops beside its own, 1 to 65535, or 0: every member
+    /// With `mode: pop`: how many other members' queues each member pops beside its own, 0 to 65535; 0: every member
     /// pops from all queues. Default: 0 for a topic that was pulled before; what was set for one that was popped
     /// before stays.
     pub share_queues: Option<u32>,
+}
 }
 
 impl Default for PopConfig {
@@ -288,6 +300,7 @@ impl Default for PopConfig {
 
 impl PopConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         let invisible_time = Duration::from_secs(5)..=Duration::from_secs(300);
         keys.within("invisible_time", &mut self.invisible_time, invisible_time);
         keys.within("batch", &mut self.batch, 1..=32);
@@ -332,6 +345,12 @@ impl Value for ConsumeFrom {
         "`last`, `first` or a time such as `2026-01-31T00:00:00Z`".to_owned()
     }
 
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        let time =
+            r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$";
+        json!({ "anyOf": [{ "enum": ["last", "first"] }, { "type": "string", "pattern": time }] })
+    }
+
     fn read(raw: &Raw) -> Result<Self, Hint> {
         match raw.text().ok_or(None)? {
             "last" => Ok(Self::Last),
@@ -372,6 +391,10 @@ impl RetryDelay {
 impl Value for RetryDelay {
     fn expected() -> String {
         "`broker` or a level from 1 to 18".to_owned()
+    }
+
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "anyOf": [{ "const": "broker" }, { "type": "integer", "minimum": 1, "maximum": 18 }] })
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {
@@ -490,6 +513,10 @@ impl fmt::Display for FixedQueue {
 impl Value for FixedQueue {
     fn expected() -> String {
         "a queue such as `topic/broker-a/0`".to_owned()
+    }
+
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "type": "string", "pattern": "^[^/]+/[^/]+/[0-9]+$", "examples": ["topic/broker-a/0"] })
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {

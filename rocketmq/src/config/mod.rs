@@ -10,11 +10,19 @@
 //!                   ├─ load (merged tree + places) ─ section (typed keys, problems) ─ Config
 //! env ─ environment ┘                   placeholder ─┘
 //! ```
+//!
+//! Names that stand in `${…}` come from the environment, then from `vars:`; `${file:/run/secrets/x}` is the text of a
+//! file. Each key can be set by a variable, too: `ROCKETMQ__CLIENT__REQUEST_TIMEOUT=5s`,
+//! `ROCKETMQ__GROUPS__ORDERS__CONCURRENCY=8`, `ROCKETMQ__DEFAULTS__ROOMS=[a, b]`. [`schema()`] says all of this to
+//! editors; what follows is the same for people.
+//!
+#![doc = include_str!("keys.md")]
 
 mod client;
 mod cluster;
 mod consumer;
 mod document;
+mod documented;
 mod environment;
 mod lite_pull;
 mod load;
@@ -22,10 +30,12 @@ mod names;
 mod nearest;
 #[cfg(feature = "testing")]
 mod offline;
+mod outline;
 mod place;
 mod placeholder;
 mod problem;
 mod producer;
+mod schema;
 mod section;
 mod units;
 mod value;
@@ -50,10 +60,12 @@ pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
 pub(crate) use nearest::suggestion;
 pub use problem::{ConfigErrors, Problem};
 pub use producer::{AutoBatchConfig, AvoidFaultsConfig, CheckConfig, Compression, ProducerConfig};
+pub use schema::schema;
 pub use section::EffectiveValue;
 pub use units::ByteSize;
 pub use value::ValueError;
 
+use documented::settings;
 use section::{Section, check_by_hand};
 
 /// The name of the cluster whose connection keys are at the top level.
@@ -61,6 +73,7 @@ pub const DEFAULT_CLUSTER: &str = "default";
 /// The name of the producer that is there whether or not the file names one.
 pub const DEFAULT_PRODUCER: &str = "default";
 
+settings! {
 /// Everything that `rocketmq.yaml` can say. Made by hand: `Config::default()`, then set the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,15 +88,16 @@ pub struct Config {
     pub health: HealthConfig,
     /// What groups take over that do not say otherwise.
     pub defaults: ConsumerConfig,
-    /// The consumer groups, each already put over `defaults`; `None`: the file lists none, and every
-    /// listener's group has the defaults.
+    /// The consumer groups, each put over `defaults`; without this key, every listener's group has the
+    /// defaults.
     ///
-    /// A list is complete: `app` refuses listeners of groups that are not in it.
+    /// A list is complete: listeners of groups that are not in it are refused.
     pub groups: Option<BTreeMap<String, ConsumerConfig>>,
-    /// The producers; [`DEFAULT_PRODUCER`] is always among them.
+    /// The producers; `default` is always among them.
     pub producers: BTreeMap<String, ProducerConfig>,
     /// Clusters beside the default one. What `client` does not say is taken from the top level.
     pub clusters: BTreeMap<String, ClusterConfig>,
+}
 }
 
 impl Default for Config {
@@ -142,6 +156,7 @@ impl Config {
     }
 
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.vars("vars", &mut self.vars);
         self.cluster.read(keys);
         keys.section("trace", |keys| self.trace.read(keys));
@@ -190,6 +205,7 @@ impl Config {
     }
 }
 
+settings! {
 /// Message traces: who sent and consumed what, as messages to a topic that the console reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -204,6 +220,7 @@ pub struct TraceConfig {
     pub batch: u32,
     /// How long the first of them waits for others; default `5s`, 10ms to 1m.
     pub linger: Duration,
+}
 }
 
 impl Default for TraceConfig {
@@ -229,6 +246,7 @@ impl TraceConfig {
     }
 
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.value("enabled", &mut self.enabled);
         keys.checked("topic", &mut self.topic, |topic| check_topic(topic));
         keys.within("max_queued", &mut self.max_queued, 1..=1_000_000);
@@ -238,6 +256,7 @@ impl TraceConfig {
     }
 }
 
+settings! {
 /// The status page: `/livez`, `/readyz`, and `/metrics` for Prometheus. Needs the feature `health`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -245,9 +264,11 @@ pub struct HealthConfig {
     /// Where to serve it, such as `127.0.0.1:8086`; default: nowhere. With port 0 the system chooses one.
     pub listen: Option<SocketAddr>,
 }
+}
 
 impl HealthConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.value("listen", &mut self.listen);
     }
 }

@@ -1,7 +1,11 @@
 //! How messages are sent.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
+
+use super::documented::settings;
 use super::names::check_group;
 use super::problem::ConfigErrors;
 use super::section::{Section, check_by_hand};
@@ -22,6 +26,7 @@ const RETRY_CODES: [ResponseCode; 8] = [
     ResponseCode::GO_AWAY,
 ];
 
+settings! {
 /// The keys of one producer under `producers:`. Made by hand: `ProducerConfig::default()`, then set the
 /// fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +65,13 @@ pub struct ProducerConfig {
     pub compress_over: ByteSize,
     /// How bodies are compressed; default `zlib`, the only one that 4.x consumers read.
     pub compression: Compression,
-    /// How hard to try, from 0 (fast) to 9 (small); default 5. Not for `lz4`, which has no levels.
+    /// How hard to try, from fast to small; default 5, 0 to 9. Not for `lz4`, which has no levels.
     pub compress_level: u32,
     /// Largest body accepted, before compression, and largest batch; default `4MiB`, 1B to 1GiB.
     ///
     /// The brokers' `maxMessageSize` must allow it too.
     pub max_message: ByteSize,
-    /// Longest delay accepted, for messages that are delayed by time; default `3days`, 1s to 10years.
+    /// Longest delay accepted, for messages that are delayed by time; default `3days`, 1s to 3650days.
     ///
     /// The brokers' `timerMaxDelaySec` must allow it too. Delay levels have no such limit.
     pub max_delay: Duration,
@@ -92,6 +97,7 @@ pub struct ProducerConfig {
     pub transaction: bool,
     /// Answering brokers that ask what has become of a transaction.
     pub check: CheckConfig,
+}
 }
 
 impl Default for ProducerConfig {
@@ -131,6 +137,7 @@ impl ProducerConfig {
     }
 
     pub(super) fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         let size = ByteSize::bytes(1)..=ByteSize::mib(1024);
         let group_rule = |group: &Option<String>| group.as_deref().map_or(Ok(()), check_group);
         keys.checked("group", &mut self.group, group_rule);
@@ -173,6 +180,7 @@ impl ProducerConfig {
     }
 }
 
+settings! {
 /// Messages of one topic and tag that are sent at nearly the same time travel together.
 ///
 /// Fewer requests, for both sides, at the price of the time that the first message of a batch waits
@@ -193,6 +201,7 @@ pub struct AutoBatchConfig {
     /// No more than `max_in_flight` can come together.
     pub messages: u32,
 }
+}
 
 impl Default for AutoBatchConfig {
     fn default() -> Self {
@@ -202,6 +211,7 @@ impl Default for AutoBatchConfig {
 
 impl AutoBatchConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.value("enabled", &mut self.enabled);
         keys.within("linger", &mut self.linger, Duration::from_millis(1)..=Duration::from_secs(30));
         keys.within("bytes", &mut self.bytes, ByteSize::bytes(1)..=ByteSize::mib(2));
@@ -209,6 +219,7 @@ impl AutoBatchConfig {
     }
 }
 
+settings! {
 /// Brokers that are slow, or fail, get no messages for a while, if there are others.
 ///
 /// How long follows from how long the last send took: 2s from 550ms on, up to 30s from 15s on; 10s
@@ -226,6 +237,7 @@ pub struct AvoidFaultsConfig {
     /// How often such a broker is asked; default `2s`, 10ms to 1h.
     pub detect_interval: Duration,
 }
+}
 
 impl Default for AvoidFaultsConfig {
     fn default() -> Self {
@@ -240,6 +252,7 @@ impl Default for AvoidFaultsConfig {
 
 impl AvoidFaultsConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         let ms = Duration::from_millis;
         keys.value("enabled", &mut self.enabled);
         keys.value("detector", &mut self.detector);
@@ -248,6 +261,7 @@ impl AvoidFaultsConfig {
     }
 }
 
+settings! {
 /// How a producer of transactions answers brokers that ask what has become of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -263,6 +277,7 @@ pub struct CheckConfig {
     /// Brokers ask again after 30 seconds (5.x) or a minute (4.x) unless configured otherwise.
     pub timeout: Duration,
 }
+}
 
 impl Default for CheckConfig {
     fn default() -> Self {
@@ -272,6 +287,7 @@ impl Default for CheckConfig {
 
 impl CheckConfig {
     fn read(&mut self, keys: &mut Section<'_, '_>) {
+        keys.document(Self::FIELDS);
         keys.within("concurrency", &mut self.concurrency, 1..=10_000);
         keys.within("queue", &mut self.queue, 0..=100_000);
         let timeout = Duration::from_millis(1)..=Duration::from_secs(3_600);
@@ -282,6 +298,10 @@ impl CheckConfig {
 impl Value for ResponseCode {
     fn expected() -> String {
         "the number of a response code".to_owned()
+    }
+
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "type": "integer", "minimum": 0, "maximum": i32::MAX })
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {

@@ -9,12 +9,16 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use ::config::{Map, ValueKind};
+use serde_json::Value as Json;
 
 use super::cluster::Secret;
+use super::documented::{Fields, documentation};
 use super::nearest::suggestion;
+use super::outline::{Key, Kind};
 use super::place::{KeyPath, Places};
 use super::placeholder::{Placeholders, Scalar, Unresolved};
 use super::problem::{ConfigErrors, Problem};
+use super::schema;
 use super::value::{Hint, Raw, Value, ValueError};
 
 /// One key of the configuration in force: what it is, and who said so.
@@ -43,11 +47,13 @@ pub(super) struct Reader<'a> {
     pub(super) by_hand: bool,
     pub(super) problems: Vec<Problem>,
     pub(super) effective: Vec<EffectiveValue>,
+    /// Where every key is noted that is asked for, if somebody wants to know.
+    pub(super) outline: Option<Vec<Key>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(places: &'a Places, placeholders: &'a Placeholders, by_hand: bool) -> Self {
-        Self { places, placeholders, by_hand, problems: Vec::new(), effective: Vec::new() }
+        Self { places, placeholders, by_hand, problems: Vec::new(), effective: Vec::new(), outline: None }
     }
 
     /// Reads the tree from its root.
@@ -66,7 +72,8 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&mut Section<'_, 'a>),
     ) {
         let problems_before = self.problems.len();
-        let mut section = Section { reader: self, path, left, known: Vec::new(), problems_before };
+        let mut section =
+            Section { reader: self, path, left, known: Vec::new(), fields: Vec::new(), problems_before };
         read(&mut section);
         section.refuse_what_is_left();
     }
@@ -86,13 +93,22 @@ pub(super) struct Section<'r, 'a> {
     path: KeyPath,
     left: Map<String, ::config::Value>,
     known: Vec<&'static str>,
+    /// What its keys are documented to be; the topmost level is two structs.
+    fields: Vec<Fields>,
     problems_before: usize,
 }
 
 impl<'a> Section<'_, 'a> {
+    /// Says where the keys are documented.
+    pub(super) fn document(&mut self, fields: Fields) {
+        self.fields.push(fields);
+    }
+
     /// Reads one key into `field`, which keeps its value if the key is not there.
     pub(super) fn value<T: Value>(&mut self, key: &'static str, field: &mut T) {
-        self.read(key, field, &T::expected(), |_| true);
+        let expected = T::expected();
+        self.note_value(key, field, &expected, || T::schema(None));
+        self.read(key, field, &expected, |_| true);
     }
 
     /// The same, within a range.
@@ -102,7 +118,9 @@ impl<'a> Section<'_, 'a> {
         field: &mut T,
         range: RangeInclusive<T>,
     ) {
-        self.read(key, field, &expected_within(&range), |value| range.contains(value));
+        let expected = expected_within(&range);
+        self.note_value(key, field, &expected, || schema_within(&range));
+        self.read(key, field, &expected, |value| range.contains(value));
     }
 
     /// The same, where `null` is allowed and says that there is no limit or that others decide.
@@ -113,6 +131,7 @@ impl<'a> Section<'_, 'a> {
         range: RangeInclusive<T>,
     ) {
         let expected = format!("{}, or null", expected_within(&range));
+        self.note_value(key, field, &expected, || schema::nullable(&schema_within(&range)));
         self.read(key, field, &expected, |value| value.as_ref().is_none_or(|value| range.contains(value)));
     }
 
@@ -123,7 +142,9 @@ impl<'a> Section<'_, 'a> {
         field: &mut T,
         check: impl FnOnce(&T) -> Result<(), ValueError>,
     ) {
-        if self.read(key, field, &T::expected(), |_| true)
+        let expected = T::expected();
+        self.note_value(key, field, &expected, || T::schema(None));
+        if self.read(key, field, &expected, |_| true)
             && let Err(error) = check(field)
         {
             self.problem_with(key, error.to_string());
@@ -132,6 +153,7 @@ impl<'a> Section<'_, 'a> {
 
     /// Reads the keys below `key`.
     pub(super) fn section(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_, 'a>)) {
+        self.note(key, || Kind::Section);
         self.known.push(key);
         let path = self.path_of(key);
         let keys = self.left.remove(key);
@@ -148,6 +170,7 @@ impl<'a> Section<'_, 'a> {
         new: &T,
         read: impl Fn(&mut T, &str, &mut Section<'_, 'a>),
     ) -> bool {
+        self.note(key, || Kind::Names);
         self.known.push(key);
         let path = self.path_of(key);
         let found = self.left.remove(key);
@@ -166,6 +189,7 @@ impl<'a> Section<'_, 'a> {
 
     /// Reads `vars:`, whose keys are free and whose values are hidden wherever they would be printed.
     pub(super) fn vars(&mut self, key: &'static str, vars: &mut BTreeMap<String, Secret>) {
+        self.note(key, || Kind::Texts);
         self.known.push(key);
         let path = self.path_of(key);
         let found = self.left.remove(key);
@@ -213,6 +237,28 @@ impl<'a> Section<'_, 'a> {
     /// Whether there is no file at all.
     pub(super) fn is_by_hand(&self) -> bool {
         self.reader.by_hand
+    }
+
+    fn note_value<T: Value>(
+        &mut self,
+        key: &'static str,
+        field: &T,
+        expected: &str,
+        schema: impl FnOnce() -> Json,
+    ) {
+        self.note(key, || Kind::Value {
+            expected: expected.to_owned(),
+            schema: schema(),
+            default: field.show(),
+        });
+    }
+
+    fn note(&mut self, key: &'static str, kind: impl FnOnce() -> Kind) {
+        let path = self.path_of(key);
+        if let Some(outline) = &mut self.reader.outline {
+            let documentation = self.fields.iter().find_map(|fields| documentation(fields, key));
+            outline.push(Key { path, documentation: documentation.unwrap_or_default(), kind: kind() });
+        }
     }
 
     /// Says whether `field` holds a value of the right form that was set for this very key.
@@ -341,6 +387,14 @@ fn expected_within<T: Value>(range: &RangeInclusive<T>) -> String {
     let kind = T::expected();
     let kind = kind.split(" such as ").next().unwrap_or(&kind);
     format!("{kind} from {} to {}", range.start().show(), range.end().show())
+}
+
+/// The ends of the range are examples: not every range can be said in a schema.
+fn schema_within<T: Value>(range: &RangeInclusive<T>) -> Json {
+    let mut schema = T::schema(Some(range));
+    let ends = [range.start(), range.end()].map(|end| schema::typed(&end.show()));
+    schema["examples"] = ends.into_iter().collect();
+    schema
 }
 
 /// A group takes what it does not say from `defaults`, a cluster's `client` from the top level's.

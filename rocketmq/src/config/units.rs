@@ -1,10 +1,12 @@
 //! Values with a unit: durations, sizes, points in time.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
 
 use super::value::{Hint, Raw, Value, ValueError};
 
@@ -79,6 +81,10 @@ impl Value for ByteSize {
         "a size such as `4MiB`".to_owned()
     }
 
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "type": ["string", "integer"], "pattern": r"^\s*[0-9]+\s*(B|KiB|MiB|GiB)?\s*$", "minimum": 0 })
+    }
+
     fn read(raw: &Raw) -> Result<Self, Hint> {
         raw.text().ok_or(None)?.parse().map_err(|error: ValueError| Some(error.to_string()))
     }
@@ -93,6 +99,10 @@ impl Value for Duration {
         "a duration such as `3s`".to_owned()
     }
 
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "type": "string", "pattern": r"^\s*([0-9]+\s*[a-zA-Z]+\s*)+$" })
+    }
+
     fn read(raw: &Raw) -> Result<Self, Hint> {
         let text = raw.text().ok_or(None)?;
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -102,7 +112,17 @@ impl Value for Duration {
     }
 
     fn show(&self) -> String {
-        humantime::format_duration(*self).to_string().replace(' ', "")
+        const UNITS: [(&str, u128); 5] =
+            [("days", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+        let ms = self.as_millis();
+        match UNITS.iter().find(|(_, unit)| ms.is_multiple_of(*unit)) {
+            _ if self.is_zero() => "0s".to_owned(),
+            Some(("days", unit)) if ms == *unit => "1day".to_owned(),
+            Some((name, unit)) if self.subsec_nanos().is_multiple_of(1_000_000) => {
+                format!("{}{name}", ms / unit)
+            }
+            _ => humantime::format_duration(*self).to_string().replace(' ', ""),
+        }
     }
 }
 
@@ -153,6 +173,22 @@ mod tests {
         ] {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!((size.as_u64(), size.to_string().as_str()), (bytes, shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_printed_in_its_largest_whole_unit() {
+        for (duration, shown) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_millis(1500), "1500ms"),
+            (Duration::from_secs(100), "100s"),
+            (Duration::from_secs(120), "2m"),
+            (Duration::from_secs(24 * 3600), "1day"),
+            (Duration::from_secs(10 * 24 * 3600), "10days"),
+            (Duration::from_nanos(1_000_001), "1ms1ns"),
+        ] {
+            assert_eq!(duration.show(), shown);
+            assert_eq!(Duration::read(&Raw::plain(shown)).unwrap(), duration);
         }
     }
 

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
 
 use super::document::is_null;
 use super::nearest;
 use super::placeholder::{Scalar, shortened};
+use super::schema;
 
 /// Why a single value, given by hand, was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +32,10 @@ pub(super) enum Raw {
 }
 
 impl Raw {
+    pub(super) fn plain(text: &str) -> Self {
+        Self::Scalar(Scalar { text: text.to_owned(), plain: true })
+    }
+
     /// The text of a scalar that is not null.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
@@ -73,11 +81,20 @@ pub(super) trait Value: Sized {
     fn read(raw: &Raw) -> Result<Self, Hint>;
     /// As it would be written; a secret hides itself.
     fn show(&self) -> String;
+
+    /// In the words of JSON Schema, with as much of the range as can be said in them.
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        schema::text()
+    }
 }
 
 impl Value for bool {
     fn expected() -> String {
         "`true` or `false`".to_owned()
+    }
+
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "type": "boolean" })
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {
@@ -92,6 +109,11 @@ impl Value for bool {
 impl Value for u32 {
     fn expected() -> String {
         "a whole number".to_owned()
+    }
+
+    fn schema(range: Option<&RangeInclusive<Self>>) -> Json {
+        let range = range.unwrap_or(&(Self::MIN..=Self::MAX));
+        json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {
@@ -136,6 +158,10 @@ impl Value for SocketAddr {
         "an address and port such as `127.0.0.1:8086`".to_owned()
     }
 
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "type": "string", "pattern": "^.+:[0-9]+$", "examples": ["127.0.0.1:8086"] })
+    }
+
     fn read(raw: &Raw) -> Result<Self, Hint> {
         raw.text().and_then(|address| address.parse().ok()).ok_or(None)
     }
@@ -149,6 +175,10 @@ impl Value for SocketAddr {
 impl<T: Value> Value for Option<T> {
     fn expected() -> String {
         T::expected()
+    }
+
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        schema::nullable(&T::schema(None))
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {
@@ -170,9 +200,19 @@ impl<T: Value> Value for Vec<T> {
         format!("a list, each {}", T::expected())
     }
 
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        let each = T::schema(None);
+        json!({ "anyOf": [{ "type": "array", "items": each }, each, { "type": "null" }] })
+    }
+
     fn read(raw: &Raw) -> Result<Self, Hint> {
         match raw {
             Raw::Scalar(_) if raw.is_null() => Ok(Self::new()),
+            Raw::Scalar(scalar) if scalar.plain && is_bracketed(&scalar.text) => {
+                let inside = scalar.text.trim().trim_matches(['[', ']']);
+                let texts = inside.split(',').map(str::trim).filter(|text| !text.is_empty());
+                texts.map(|text| T::read(&Raw::plain(text))).collect()
+            }
             Raw::Scalar(_) => T::read(raw).map(|only| vec![only]),
             Raw::List(list) => list.iter().map(|scalar| T::read(&Raw::Scalar(scalar.clone()))).collect(),
             Raw::Table => Err(None),
@@ -182,6 +222,12 @@ impl<T: Value> Value for Vec<T> {
     fn show(&self) -> String {
         format!("[{}]", self.iter().map(T::show).collect::<Vec<_>>().join(", "))
     }
+}
+
+/// A plain scalar of a file cannot begin with a bracket: this is how a variable holds a list.
+fn is_bracketed(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with('[') && text.ends_with(']')
 }
 
 /// One of a few words.
@@ -196,6 +242,10 @@ impl<W: Word> Value for W {
             Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
             _ => words.concat(),
         }
+    }
+
+    fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
+        json!({ "enum": W::WORDS.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {

@@ -2,6 +2,9 @@
 
 mod anything;
 mod errors;
+mod every_key;
+mod reference;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +13,18 @@ use super::load::{assemble, from_text};
 use super::*;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../rocketmq.yaml");
+
+/// A file that is made from the code and kept in the repository: with `REGENERATE=1` it is written anew.
+fn kept(path: &str, text: &str) {
+    if std::env::var_os("REGENERATE").is_some() {
+        std::fs::write(path, text).unwrap();
+    }
+    let is_same = std::fs::read_to_string(path).is_ok_and(|kept| kept == text);
+    assert!(
+        is_same,
+        "{path} is no longer what the code says; write it anew: REGENERATE=1 cargo test -p rocketmq config"
+    );
+}
 
 fn env(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
