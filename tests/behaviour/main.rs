@@ -15,6 +15,7 @@ mod wait;
 
 mod attempts;
 mod batches;
+mod broadcast;
 mod consume;
 mod declare;
 mod delays;

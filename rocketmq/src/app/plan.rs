@@ -32,6 +32,7 @@ pub(super) struct PlannedGroup {
     pub(super) name: String,
     config: ConsumerConfig,
     orderly: bool,
+    broadcast: bool,
     subscriptions: Vec<Subscription>,
     pub(super) consume_hooks: ConsumeHooks,
 }
@@ -186,7 +187,15 @@ fn make(
             );
         }
         let consume_hooks = ConsumeHooks::default();
-        planned.push(PlannedGroup { cluster, name, config, orderly, subscriptions, consume_hooks });
+        planned.push(PlannedGroup {
+            cluster,
+            name,
+            config,
+            orderly,
+            broadcast,
+            subscriptions,
+            consume_hooks,
+        });
     }
     Plan { groups: planned, checks }
 }
@@ -300,7 +309,7 @@ fn resolved(loaded: &LoadedConfig, text: &str, place: &str, problems: &mut Confi
 
 /// Names with a placeholder could not be checked when the program was compiled.
 fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigErrors) -> Option<Declared> {
-    let Declared { cluster, group, broadcast, subscription, .. } = &declared;
+    let Declared { cluster, group, subscription, .. } = &declared;
     let before = problems.len();
     let mut fail = |problem: Problem| problems.push(problem.at(&subscription.place));
     if let Err(error) = check_group(group) {
@@ -319,9 +328,6 @@ fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigError
             Problem::new(format!("there is no cluster `{cluster}`"))
                 .detail(format!("under `clusters:` there are: {}", known.join(", "))),
         );
-    }
-    if *broadcast {
-        fail(Problem::new("`broadcast` is not supported yet"));
     }
     (problems.len() == before).then_some(declared)
 }
@@ -393,12 +399,13 @@ impl PlannedGroup {
             .map(|Subscription { topic, filter, place, .. }| format!("{topic}[{filter}] → {place}"))
             .collect();
         let (group, cluster, concurrency) = (&self.name, &self.cluster, self.config.concurrency);
+        let model = if self.broadcast { "broadcasting" } else { "clustering" };
         let order = if self.orderly { "orderly" } else { "concurrent" };
         info!(
             group,
             cluster,
             concurrency,
-            "{group}  clustering {order} ×{concurrency}  {}",
+            "{group}  {model} {order} ×{concurrency}  {}",
             listeners.join(", ")
         );
     }
@@ -412,6 +419,7 @@ impl PlannedGroup {
     pub(super) fn into_consumer(self) -> Result<PushConsumer> {
         let builder = PushConsumer::builder(self.name).config(self.config).consume_hooks(self.consume_hooks);
         let builder = if self.orderly { builder.orderly() } else { builder };
+        let builder = if self.broadcast { builder.broadcasting() } else { builder };
         self.subscriptions
             .into_iter()
             .fold(builder, |builder, subscription| builder.subscription(subscription))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::allocate::AllocateStrategy;
 use super::queue_listener::OnQueues;
-use super::{ConsumeHook, ConsumeHooks, PushConsumer, QueueChange, Subscription};
+use super::{ConsumeHook, ConsumeHooks, PushConsumer, QueueChange, Subscription, Way};
 use crate::config::{ClusterConfig, ConsumerConfig, NameServers, check_group, check_topic};
 use crate::error::{Error, Result};
 use crate::listener::{Filter, Handler, IntoConsumeResult};
@@ -19,6 +19,7 @@ pub struct PushConsumerBuilder {
     group: String,
     config: ConsumerConfig,
     orderly: bool,
+    broadcasting: bool,
     cluster: Option<ClusterConfig>,
     subscriptions: Vec<Subscription>,
     hooks: ConsumeHooks,
@@ -32,6 +33,7 @@ impl PushConsumerBuilder {
             group,
             config,
             orderly: false,
+            broadcasting: false,
             cluster: None,
             subscriptions: Vec::new(),
             hooks: ConsumeHooks::default(),
@@ -75,6 +77,20 @@ impl PushConsumerBuilder {
         listener: impl Fn(&QueueChange<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.on_queues.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Broadcasts: every member of the group gets every message.
+    ///
+    /// Each member keeps its own offsets, in a file below [`offset_dir`](crate::config::ClientConfig::offset_dir), and
+    /// goes on from there after a restart. A message whose handling fails is logged and dropped: there are no retries
+    /// and no dead letters, except that a consumer [in order](Self::orderly) tries it again, `max_reconsume` times. All
+    /// members of the group have to broadcast. Two members on one machine need an
+    /// [`instance`](crate::config::ClientConfig::instance) each.
+    ///
+    /// What the Java client does with `MessageModel.BROADCASTING`. Source: `behaviour.md` sections 3.4, 3.8, 3.10.
+    pub fn broadcasting(mut self) -> Self {
+        self.broadcasting = true;
         self
     }
 
@@ -137,7 +153,8 @@ impl PushConsumerBuilder {
             check_topic(topic).map_err(|error| fail(&error))?;
             filter.check().map_err(|error| fail(&error))?;
         }
-        let Self { group, config, orderly, cluster, subscriptions, hooks, on_queues } = self;
-        Ok(PushConsumer::new(group, config, orderly, cluster, subscriptions, hooks, on_queues))
+        let Self { group, config, orderly, broadcasting, cluster, subscriptions, hooks, on_queues } = self;
+        let way = Way { orderly, broadcasting };
+        Ok(PushConsumer::new(group, config, way, cluster, subscriptions, hooks, on_queues))
     }
 }

@@ -249,6 +249,7 @@ impl Attempt {
     fn report(&self, ending: &Ending, verdict: Verdict) {
         let what = match verdict {
             Verdict::Done => return,
+            _ if self.shared.offsets.is_local() => "it is dropped, as broadcast groups have no retries",
             Verdict::Back { level: DEAD_LETTER, .. } | Verdict::Refuse { level: Some(DEAD_LETTER), .. } => {
                 "it goes to the dead letter queue"
             }

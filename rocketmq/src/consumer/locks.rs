@@ -4,6 +4,8 @@
 //! it takes the queue, renews it while it has the queue, relies on it for half of that time, and frees it once the last
 //! handler of the queue has ended and the offset is stored: so the next member begins where this one stopped. Source:
 //! `behaviour.md` sections 3.4 and 3.8 "Orderly", `protocol.md` section 2.7.
+//!
+//! A member of a broadcast group grants itself the locks of all queues, and no broker is asked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -218,7 +220,7 @@ impl Shared {
     /// that could be found out.
     async fn go_on(self: &Arc<Self>, owned: &Arc<OwnedQueue>, asked_at: Instant) -> bool {
         let (group, queue) = (&self.group, &owned.queue);
-        match self.client.query_offset(group, queue).await {
+        match self.offsets.read(queue).await {
             Ok(stored) if is_current(owned.offset(), stored) => {
                 info!(%group, %queue, "the lock of the queue is back, it goes on");
                 owned.renew_lock(asked_at);
@@ -285,8 +287,12 @@ impl Shared {
         let mut calls = JoinSet::new();
         for (broker, queues) in by_broker(queues) {
             let (client, group) = (Arc::clone(&self.client), Arc::clone(&self.group));
+            let is_ours_anyway = self.offsets.is_local();
             calls.spawn(async move {
                 let asked_at = Instant::now();
+                if is_ours_anyway {
+                    return Answer { granted: Ok(queues.iter().cloned().collect()), queues, asked_at };
+                }
                 let granted = client.lock_queues(&group, &broker, queues.clone()).await;
                 if let Err(error) = &granted {
                     debug!(%group, %broker, queues = queues.len(), %error, "the broker did not say which queues it locks, it is asked again");
@@ -354,6 +360,9 @@ impl Shared {
     async fn unlock(&self, order: &Order, queues: &[&OwnedQueue]) {
         let _turn = order.turn().await;
         queues.iter().filter_map(|owned| owned.order.as_ref()).for_each(|order| order.lock.lose());
+        if self.offsets.is_local() {
+            return;
+        }
         let mut calls = JoinSet::new();
         for (broker, queues) in by_broker(queues.iter().map(|owned| owned.queue.as_ref().clone())) {
             let (client, group) = (Arc::clone(&self.client), Arc::clone(&self.group));

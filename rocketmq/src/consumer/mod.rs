@@ -4,7 +4,8 @@
 //! the [`process_queue`] holds them and knows which offset may be stored, [`consume`] calls the listener and settles
 //! what came of it, [`send_back`] gives failed ones back to the broker. [`subscription`] says which listener a message
 //! is for. Where a group consumes in order, [`locks`] sees to it that nobody else has the queue, and [`orderly`] calls the
-//! listener. Where brokers share the queues, and may hand out messages one by one, [`pop`] takes the place of most of it.
+//! listener. [`offset_store`] is where the group's offsets are kept: at the brokers, or, of a broadcast group, on this machine
+//! ([`local_offsets`]). Where brokers share the queues, and may hand out messages one by one, [`pop`] takes the place of most of it.
 
 pub mod allocate;
 mod answer;
@@ -15,7 +16,9 @@ mod hook;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the test kit reads it"))]
 mod journal;
 mod lite_pull;
+mod local_offsets;
 mod locks;
+mod offset_store;
 mod orderly;
 mod pop;
 mod process_queue;
@@ -59,7 +62,9 @@ pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
 
 use self::allocate::AllocateStrategy;
+use self::local_offsets::LocalOffsets;
 use self::locks::Order;
+use self::offset_store::OffsetStore;
 use self::pop::Pop;
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
@@ -92,7 +97,7 @@ pub struct PushConsumer {
 struct Inner {
     group: String,
     config: ConsumerConfig,
-    orderly: bool,
+    way: Way,
     strategy: Option<Arc<dyn AllocateStrategy>>,
     /// The cluster to connect to; `None` takes the manager's.
     cluster: Option<ClusterConfig>,
@@ -102,6 +107,13 @@ struct Inner {
     /// Where clients come from, once the consumer is registered.
     home: OnceLock<Home>,
     running: OnceLock<Arc<Shared>>,
+}
+
+/// What the listeners of a group rely on, so that it stands in the code.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    orderly: bool,
+    broadcasting: bool,
 }
 
 /// What was subscribed before the start.
@@ -122,6 +134,7 @@ pub(crate) struct Shared {
     clock: Clock,
     journal: Journal,
     client: Arc<MqClient>,
+    offsets: OffsetStore,
     subscriptions: Subscriptions,
     strategy: Arc<dyn AllocateStrategy>,
     queue_listener: Option<QueueListener>,
@@ -160,7 +173,7 @@ impl PushConsumer {
     fn new(
         group: String,
         config: ConsumerConfig,
-        orderly: bool,
+        way: Way,
         cluster: Option<ClusterConfig>,
         subscriptions: Vec<Subscription>,
         hooks: ConsumeHooks,
@@ -171,7 +184,7 @@ impl PushConsumer {
         let inner = Inner {
             group,
             config,
-            orderly,
+            way,
             strategy,
             cluster,
             hooks,
@@ -272,7 +285,14 @@ impl PushConsumer {
         allocate::check_room(self.inner.strategy.is_none(), self.inner.config.allocate, cluster)
             .map_err(|reason| Error::consumer(self.group(), reason))?;
         let client = home.clients.acquire(cluster)?;
-        let shared = self.share(Arc::clone(&client), home);
+        let offsets = match self.offsets(&client).await {
+            Ok(offsets) => offsets,
+            Err(error) => {
+                home.clients.release(&client).await;
+                return Err(error);
+            }
+        };
+        let shared = self.share(Arc::clone(&client), home, offsets);
         let started = shared.start().await;
         if let Err(error) = started {
             shared.stop(Duration::ZERO).await;
@@ -312,7 +332,9 @@ impl PushConsumer {
         if let Some(conflict) = conflicts(&wishes.subscriptions).into_iter().next() {
             return Err(Error::Conflict { group: self.group().to_owned(), conflict: Box::new(conflict) });
         }
-        if let Some(problem) = self.inner.config.mode_problem(self.inner.orderly, false) {
+        if let Some(problem) =
+            self.inner.config.mode_problem(self.inner.way.orderly, self.inner.way.broadcasting)
+        {
             return fail(problem);
         }
         if let Some(missing) = not_yet(&wishes.subscriptions) {
@@ -321,26 +343,38 @@ impl PushConsumer {
         Ok(())
     }
 
-    fn share(&self, client: Arc<MqClient>, home: &Home) -> Arc<Shared> {
+    /// Where the group's offsets are kept.
+    async fn offsets(&self, client: &Arc<MqClient>) -> Result<OffsetStore> {
+        let group = namespace::wrap(client.config().namespace.as_deref(), self.group());
+        if !self.inner.way.broadcasting {
+            return Ok(OffsetStore::Brokers { client: Arc::clone(client), group });
+        }
+        let opened = LocalOffsets::open(client.config(), &group).await;
+        opened.map(OffsetStore::Local).map_err(|error| Error::consumer(self.group(), error))
+    }
+
+    fn share(&self, client: Arc<MqClient>, home: &Home, offsets: OffsetStore) -> Arc<Shared> {
         let namespace = client.config().namespace.clone();
         let group = namespace::wrap(namespace.as_deref(), self.group());
         let (subscriptions, queue_listener) = {
             let mut wishes = self.wishes();
             (std::mem::take(&mut wishes.subscriptions), wishes.queue_listener.take())
         };
+        let subscriptions = Subscriptions::new(subscriptions, &group, namespace.as_deref());
+        let subscriptions = if offsets.is_local() { subscriptions.without_retries() } else { subscriptions };
         let config = self.inner.config.clone();
         let strategy = self.inner.strategy.clone().unwrap_or_else(|| {
             allocate::configured(config.allocate, &config.rooms, &config.queues, namespace.as_deref())
         });
         let pulling = client.tasks().child();
         Arc::new(Shared {
-            subscriptions: Subscriptions::new(subscriptions, &group, namespace.as_deref()),
+            subscriptions,
             strategy,
             queue_listener,
             permits: Arc::new(Semaphore::new(config.concurrency as usize)),
             owned: Mutex::default(),
-            flow: Mutex::new(flow_limits(&config, 1, self.inner.orderly)),
-            order: self.inner.orderly.then(|| Order::new(client.tasks().child())),
+            flow: Mutex::new(flow_limits(&config, 1, self.inner.way.orderly)),
+            order: self.inner.way.orderly.then(|| Order::new(client.tasks().child())),
             pop: config.asks_brokers().then(Pop::default),
             suspended: AtomicBool::new(false),
             wake: Notify::new(),
@@ -358,6 +392,7 @@ impl PushConsumer {
             clock: home.clock.clone(),
             journal: home.journal.clone(),
             client,
+            offsets,
         })
     }
 
@@ -495,6 +530,7 @@ impl Shared {
         self.persist_all().await;
         // From here on nobody may move the offsets: others own the queues.
         self.owned().iter().for_each(|owned| owned.drop_queue());
+        self.offsets.close();
         self.free_locks(TASKS_END).await;
         self.client.remove_consumer(&self.group).await;
         abandoned
@@ -502,10 +538,11 @@ impl Shared {
 
     async fn persist_all(&self) {
         for owned in self.owned() {
-            if let Err(error) = owned.persist(&self.client, &self.group).await {
+            if let Err(error) = owned.persist(&self.offsets).await {
                 warn!(group = %self.group, queue = %owned.queue, %error, "the offset could not be stored, it is tried again");
             }
         }
+        self.offsets.flush().await;
     }
 
     fn spawn_periodic<F>(
@@ -555,7 +592,10 @@ impl GroupMember for Shared {
         ConsumerData {
             group_name: self.group.to_string(),
             consume_type: ConsumeType::ConsumePassively,
-            message_model: MessageModel::Clustering,
+            message_model: match self.offsets.is_local() {
+                true => MessageModel::Broadcasting,
+                false => MessageModel::Clustering,
+            },
             consume_from_where: match self.config.consume_from {
                 ConsumeFrom::Last => body::ConsumeFromWhere::ConsumeFromLastOffset,
                 ConsumeFrom::First => body::ConsumeFromWhere::ConsumeFromFirstOffset,

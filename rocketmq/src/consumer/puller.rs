@@ -165,7 +165,8 @@ impl Puller {
             let MessageQueueRef { topic, broker_name, queue_id } = MessageQueueRef::of(&queue);
             let access = Access::Read { broker_id };
             let address = shared.client.find_broker(PullMessage::CODE, topic, broker_name, access).await?;
-            let commit_offset = queue.offset().filter(|offset| *offset > 0);
+            let keeps = !shared.offsets.is_local();
+            let commit_offset = queue.offset().filter(|offset| keeps && *offset > 0);
             let wanted = shared.subscriptions.wanted(topic);
             let commit_flag = if commit_offset.is_some() { pull_flag::COMMIT_OFFSET } else { 0 };
             let config = &shared.config;

@@ -9,9 +9,9 @@ use tokio::time;
 use tracing::debug;
 
 use super::locks::QueueOrder;
+use super::offset_store::OffsetStore;
 use super::process_queue::{FlowLimits, ProcessQueue};
 use super::stats::TopicCounts;
-use crate::client::MqClient;
 use crate::listener::Origin;
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
@@ -142,35 +142,25 @@ impl OwnedQueue {
         self.stored.store(offset, Ordering::Relaxed);
     }
 
-    /// Stores the group's offset at the broker, if it has moved since, and if the queue is surely ours: another member
+    /// Stores the group's offset, if it has moved since, and if the queue is surely ours: another member
     /// may be further by now.
-    pub(crate) async fn persist(&self, client: &MqClient, group: &Arc<str>) -> Result<(), RequestError> {
+    pub(crate) async fn persist(&self, store: &OffsetStore) -> Result<(), RequestError> {
         let _turn = self.storing.lock().await;
         // Not before it is our turn: another offset may have been set until now.
         let offset = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed));
         let Some(offset) = offset.filter(|_| self.is_ours()) else { return Ok(()) };
-        self.tell_offset(client, group, offset).await
+        self.write_offset(store, offset).await
     }
 
     /// Stores this offset, which the queue has been set to.
-    pub(crate) async fn store(
-        &self,
-        client: &MqClient,
-        group: &Arc<str>,
-        offset: i64,
-    ) -> Result<(), RequestError> {
+    pub(crate) async fn store(&self, store: &OffsetStore, offset: i64) -> Result<(), RequestError> {
         let _turn = self.storing.lock().await;
-        self.tell_offset(client, group, offset).await
+        self.write_offset(store, offset).await
     }
 
-    async fn tell_offset(
-        &self,
-        client: &MqClient,
-        group: &Arc<str>,
-        offset: i64,
-    ) -> Result<(), RequestError> {
-        client.update_offset(group, &self.queue, offset).await?;
-        debug!(%group, queue = %self.queue, offset, "offset stored");
+    async fn write_offset(&self, store: &OffsetStore, offset: i64) -> Result<(), RequestError> {
+        store.write(&self.queue, offset).await?;
+        debug!(queue = %self.queue, offset, "offset stored");
         self.note_stored(offset);
         Ok(())
     }

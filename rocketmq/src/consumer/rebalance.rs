@@ -16,7 +16,7 @@ use super::pop::{Assigned, Pop};
 use super::process_queue::FlowLimits;
 use super::puller::Puller;
 use super::queue::OwnedQueue;
-use super::share::{MissingTopics, Share, share};
+use super::share::{MissingTopics, Share, share, share_of_all};
 use crate::client::namespace;
 use crate::config::{ConsumerConfig, FlowConfig};
 use crate::listener::Origin;
@@ -144,8 +144,11 @@ impl Rebalancer {
 
     /// The queues of `topic` that are ours, and whether the group has other members.
     async fn share(&mut self, topic: &Arc<str>) -> Result<(Vec<MessageQueue>, bool), Unbalanced> {
-        let Shared { client, group, strategy, .. } = &*self.shared;
-        let shared = share(client, group, topic, strategy.as_ref()).await;
+        let Shared { client, group, strategy, offsets, .. } = &*self.shared;
+        let shared = match offsets.is_local() {
+            true => share_of_all(client, topic).await,
+            false => share(client, group, topic, strategy.as_ref()).await,
+        };
         self.missing.note(group, topic, &shared);
         shared.map(|Share { queues, others }| (queues, others)).map_err(|_| Unbalanced)
     }
@@ -242,7 +245,7 @@ impl Shared {
 
     /// Stores the offset that the next owner of the queue goes on from.
     pub(super) async fn persist_last(&self, owned: &OwnedQueue) {
-        if let Err(error) = owned.persist(&self.client, &self.group).await {
+        if let Err(error) = owned.persist(&self.offsets).await {
             warn!(group = %self.group, queue = %owned.queue, %error, "the offset of a queue that was given up is not stored, some messages will come twice");
         }
     }

@@ -72,8 +72,8 @@ impl Shared {
 
     /// Stores an offset, then asks for it; whether the broker has it.
     async fn store_for_sure(&self, owned: &OwnedQueue, offset: i64) -> Result<bool, RequestError> {
-        owned.store(&self.client, &self.group, offset).await?;
-        Ok(self.client.query_offset(&self.group, &owned.queue).await? == Some(offset))
+        owned.store(&self.offsets, offset).await?;
+        Ok(self.offsets.read(&owned.queue).await? == Some(offset))
     }
 
     fn owns(&self, owned: &Arc<OwnedQueue>) -> bool {

@@ -21,8 +21,12 @@ impl Shared {
     /// Gives `message` back; whether a broker has it.
     ///
     /// The broker that holds it makes the copy. Where that fails, a copy is sent from here, to any broker that has the
-    /// group's retry topic.
+    /// group's retry topic. In a broadcast group nobody would get it, and it is dropped, as by the Java client.
     pub(crate) async fn send_back(&self, queue: &OwnedQueue, message: &MessageExt, level: i32) -> bool {
+        if self.offsets.is_local() {
+            // What becomes of it was reported with how its handling ended.
+            return true;
+        }
         let request = SendMessageBack {
             origin_msg_id: Some(message.message_id().into_owned()),
             origin_topic: Some(message.topic().to_owned()),
@@ -47,6 +51,10 @@ impl Shared {
 
     /// Makes a record that could not be read a dead letter; whether the broker has done so.
     pub(crate) async fn send_back_raw(&self, queue: &MessageQueue, commit_log_offset: i64) -> bool {
+        if self.offsets.is_local() {
+            warn!(group = %self.group, %queue, commit_log_offset, "an unreadable message is dropped, as broadcast groups have no dead letter queue");
+            return true;
+        }
         let request = self.send_back_request(queue, commit_log_offset, -1);
         let sent = self.client.send_back(&queue.broker_name, &queue.topic, &request, SEND_BACK_TIMEOUT).await;
         if let Err(error) = &sent {
@@ -83,6 +91,10 @@ impl Shared {
         message: &MessageExt,
         level: i32,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if self.offsets.is_local() {
+            warn!(group = %self.group, topic = message.topic(), offset = message.queue_offset(), message_id = %message.message_id(), "a message was given up and is dropped, as broadcast groups have no dead letter queue");
+            return Ok(());
+        }
         let retry_topic = self.subscriptions.retry_topic();
         let route = self.client.route(retry_topic).await?;
         let queue = match route.publish.len() {

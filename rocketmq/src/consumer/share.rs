@@ -49,6 +49,12 @@ pub(super) async fn share(
     Ok(Share { queues, others: members.len() > 1 })
 }
 
+/// All queues of `topic`: the share of a member of a broadcast group.
+pub(super) async fn share_of_all(client: &MqClient, topic: &Arc<str>) -> Result<Share, Unshared> {
+    let route = client.route(topic).await.map_err(Unshared::NoRoute)?;
+    Ok(Share { queues: route.subscribe.clone(), others: false })
+}
+
 /// Topics of a group of which it has been reported that they are absent, or cannot be shared.
 #[derive(Debug, Default)]
 pub(super) struct MissingTopics {

@@ -9,13 +9,13 @@ use crate::config::ConsumeFrom;
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
 
-/// The offset to begin at: the group's own where a broker has one, else what `consume_from` says.
+/// The offset to begin at: the group's own where there is one, else what `consume_from` says.
 ///
 /// Brokers say 0 for a new group on a queue that is still young, so that it is read from its beginning even with
 /// `last`.
 pub(super) async fn start_offset(shared: &Shared, owned: &OwnedQueue) -> Result<i64, RequestError> {
     let (client, queue) = (&shared.client, &owned.queue);
-    if let Some(stored) = client.query_offset(&shared.group, queue).await? {
+    if let Some(stored) = shared.offsets.read(queue).await? {
         owned.note_stored(stored);
         return Ok(stored);
     }

@@ -89,6 +89,12 @@ impl Subscriptions {
         Self { all, topics, retry_topic, namespace: namespace.map(str::to_owned) }
     }
 
+    /// The same without the retry topic, for a group in which nothing is delivered again.
+    pub(crate) fn without_retries(mut self) -> Self {
+        self.topics.remove(&self.retry_topic);
+        self
+    }
+
     pub(crate) fn retry_topic(&self) -> &Arc<str> {
         &self.retry_topic
     }
