@@ -77,7 +77,18 @@ async fn a_name_server_that_is_killed_and_comes_back_interrupts_nobody(mut serve
     let mut sent = send(&producer, &topic, ["before"]).await?;
     seen.until_all(&sent).await?;
 
+    // What is new to this producer, only a name server can tell.
+    let other = unique("orders");
+    server.create_topic(&other, 1).await?;
+    let mut patient = producer_config();
+    patient.send_timeout = Duration::from_secs(120);
+    let patient = Producer::builder(unique("producer")).config(patient).build(&manager)?;
+    patient.start().await?;
+
     server.kill_name_server().await?;
+    let mut to_other = tokio::task::JoinSet::new();
+    let message = Message::new(&other).body("to a new topic");
+    to_other.spawn(async move { patient.send(message).await });
     sent.extend(send_numbers(&producer, &topic, 200).await?);
     seen.until_all(&sent).await?;
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -85,13 +96,8 @@ async fn a_name_server_that_is_killed_and_comes_back_interrupts_nobody(mut serve
     seen.until_all(&sent).await?;
 
     server.restart_name_server().await?;
-    // New topics are found again, which only a name server can tell.
-    let other = unique("orders");
-    server.create_topic(&other, 1).await?;
-    wait::until("the new topic is found", async || {
-        Ok(producer.send(Message::new(&other).body("to a new topic")).await.is_ok())
-    })
-    .await?;
+    // It has asked for the route all the time.
+    to_other.join_next().await.expect("it was started")??;
     sent.extend(send(&producer, &topic, ["after"]).await?);
     seen.until_all(&sent).await?;
     seen.ensure_once()?;

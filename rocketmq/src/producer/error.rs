@@ -16,7 +16,8 @@ pub enum SendError {
     /// The message itself, the batch or the handle breaks a rule; nothing left the process.
     #[error(transparent)]
     Message(MessageError),
-    /// No queue is known for the topic; nothing left the process.
+    /// No queue is known for the topic, and no name server said within `send_timeout` which there are; nothing left the
+    /// process.
     #[error("the message for {topic} was not sent: its queues are not known")]
     Route {
         /// The topic.

@@ -23,6 +23,10 @@ use crate::tasks::Tasks;
 
 /// How often the detector looks which brokers it has to ask. Source: `behaviour.md` section 1.2.
 const DETECTOR_INTERVAL: Duration = Duration::from_secs(3);
+/// After no name server has answered, the next try waits so long at first, and twice as long each time,
+const MIN_ROUTE_WAIT: Duration = Duration::from_millis(50);
+/// but never longer.
+const MAX_ROUTE_WAIT: Duration = Duration::from_millis(500);
 /// What tasks get to end that have nothing left to do.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -123,16 +127,41 @@ impl Running {
     ) -> Result<Arc<TopicRoute>, SendError> {
         let route = match self.client.known_route(&topic.wire_name) {
             Some(route) => Ok(route),
-            None => {
-                let asked = self.client.publish_route(&topic.wire_name, DEFAULT_TOPIC_QUEUES);
-                time::timeout_at(deadline, asked).await.map_err(|_| self.timed_out(topic, 0, None))?
-            }
+            None => self.ask_route(topic, deadline).await?,
         };
         let route = route.and_then(|route| match route.publish.is_empty() {
             false => Ok(route),
             true => Err(RouteError::NoQueue { topic: topic.name.to_string(), access: "written" }),
         });
         route.map_err(|source| SendError::Route { topic: topic.name.to_string(), source })
+    }
+
+    /// Asks for the queues of a topic, again and again where no name server answers: one may be back before `deadline`.
+    /// It knows no topic at first, until brokers have told it theirs.
+    async fn ask_route(
+        &self,
+        topic: &Topic,
+        deadline: Instant,
+    ) -> Result<Result<Arc<TopicRoute>, RouteError>, SendError> {
+        let (mut wait, mut last) = (MIN_ROUTE_WAIT, None);
+        loop {
+            let asked = self.client.publish_route(&topic.wire_name, DEFAULT_TOPIC_QUEUES);
+            let error = match (time::timeout_at(deadline, asked).await, last) {
+                (Ok(Err(error @ RouteError::NoNameServer { .. })), _)
+                | (Ok(Err(error @ RouteError::NoTopic { .. })), Some(_)) => error,
+                (Ok(asked), _) => return Ok(asked),
+                (Err(_), Some(error)) => return Ok(Err(error)),
+                (Err(_), None) => return Err(self.timed_out(topic, 0, None)),
+            };
+            // Up to a fifth less, so that those who failed together do not come back all at once.
+            let until = Instant::now() + wait.mul_f64(1.0 - 0.2 * fastrand::f64());
+            if deadline <= until {
+                return Ok(Err(error));
+            }
+            time::sleep_until(until).await;
+            wait = (wait * 2).min(MAX_ROUTE_WAIT);
+            last = Some(error);
+        }
     }
 
     pub(super) fn timed_out(&self, topic: &Topic, attempts: u32, source: Option<RequestError>) -> SendError {
