@@ -3,6 +3,7 @@
 mod admin;
 mod faults;
 mod groups;
+mod pops;
 mod pulls;
 mod retries;
 mod sends;
