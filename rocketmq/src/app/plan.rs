@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use super::checks::{self, Checks};
 use crate::config::{
-    ClusterConfig, ConfigErrors, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers, Problem,
-    ProducerConfig, check_group, check_topic,
+    ClusterConfig, ConfigErrors, ConsumeMode, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers,
+    Problem, ProducerConfig, check_group, check_topic,
 };
 use crate::consumer::{ConsumeHooks, PushConsumer, Subscription, conflicts};
 use crate::error::Result;
@@ -400,7 +400,11 @@ impl PlannedGroup {
             .collect();
         let (group, cluster, concurrency) = (&self.name, &self.cluster, self.config.concurrency);
         let model = if self.broadcast { "broadcasting" } else { "clustering" };
-        let order = if self.orderly { "orderly" } else { "concurrent" };
+        let order = match self.config.mode {
+            ConsumeMode::Pop => "popped",
+            _ if self.orderly => "orderly",
+            _ => "concurrent",
+        };
         info!(
             group,
             cluster,

@@ -14,11 +14,17 @@ pub enum ConsumeResult {
     Success,
     /// All are delivered again, after the group's `retry_delay`.
     ///
+    /// Where messages are popped (`mode: pop`), `retry_delay: broker` is 10s 30s 1m 2m … 10m 20m 30m 1h 2h, longer each
+    /// time.
+    ///
     /// In an orderly group the queue pauses for the group's `suspend` and goes on with the same messages, as after an
     /// error, a panic and a timeout; a message that was tried again `max_reconsume` times goes to the dead letter
     /// queue.
     ReconsumeLater,
     /// All are delivered again, after this time.
+    ///
+    /// Where messages are popped (`mode: pop`), it is the time that the level has by default, whatever the broker is
+    /// configured to ([`DelayLevel::default_delay`]).
     ///
     /// In an orderly group: as [`ReconsumeLater`](Self::ReconsumeLater), and the queue pauses for the time of the
     /// level ([`DelayLevel::default_delay`]), 30 seconds at most.

@@ -32,6 +32,9 @@ use crate::remoting::RequestError;
 /// How long the answer to a pop is waited for once the consumer stops: what it brings is given back at once.
 const LAST_ANSWER: Duration = Duration::from_millis(300);
 
+/// So often at least the task shows that it is alive, also while all handlers are busy.
+const LOOK_AROUND: Duration = Duration::from_secs(30);
+
 /// When the answer came, how long it took, and what it is.
 type Popping = BoxFuture<(Instant, Duration, Result<PopAnswer, RequestError>)>;
 
@@ -86,6 +89,7 @@ impl Popper {
             self.pop_if_possible();
             self.renew_if_due();
             let renew_at = self.renew_at();
+            let look_around = Instant::now() + LOOK_AROUND;
             // In this order: what ends the task, what keeps the broker busy, what keeps the handlers busy.
             tokio::select! {
                 biased;
@@ -100,6 +104,7 @@ impl Popper {
                 }
                 () = until(self.resume_at) => self.resume_at = None,
                 () = until(renew_at) => {}
+                () = time::sleep_until(look_around) => {}
                 () = self.queue.room.notified() => self.resume_at = None,
                 permit = Arc::clone(&self.shared.permits).acquire_owned(), if !self.waiting.is_empty() => {
                     match permit {
@@ -127,7 +132,7 @@ impl Popper {
         } else if (pop.messages_per_queue as usize) < self.queue.unacked() {
             trace!(group = %self.shared.group, queue = %self.queue.queue, "flow control: too many messages are not acknowledged");
             self.pause(FULL_DELAY);
-        } else if self.waiting.len() + self.aged.len() <= handlers {
+        } else if self.waiting.len() + self.aged.len() < handlers {
             self.popping = Some(self.pop());
         }
     }
