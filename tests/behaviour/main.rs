@@ -34,5 +34,6 @@ mod send_ways;
 mod shutdown;
 mod start;
 mod status;
+mod strategies;
 mod traces;
 mod transactions;
