@@ -1,11 +1,14 @@
 //! The kit on itself: that it finds what was done, and says so where something else was expected.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rocketmq::testing::{App, Fate, Incoming};
-use rocketmq::{Config, ConsumeResult, Filter, Json, Message, MessageExt, Producer, State};
+use rocketmq::{
+    BadPayload, Config, ConsumeResult, Delivery, Filter, FromMessage, Json, Message, MessageExt, Next,
+    Producer, Shape, State, StateKey,
+};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -324,4 +327,72 @@ async fn a_listener_is_called_without_a_server() {
     assert_eq!(result.unwrap_err(), "not yet");
     let context = incoming.context();
     assert_eq!((context.group(), context.topic(), context.attempt()), ("ledger", "transfers", 3));
+}
+
+#[tokio::test]
+async fn arounds_lie_around_each_other_in_the_order_in_which_they_were_added() {
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let around = |name: &'static str| {
+        let steps = Arc::clone(&steps);
+        move |delivery: Delivery, next: Next| {
+            let steps = Arc::clone(&steps);
+            async move {
+                let queue = delivery.queue().queue_id >= 0 && delivery.group() == "a";
+                steps.lock().unwrap().push(format!("{name} {} {queue}", delivery.listener()));
+                next.run(delivery).await
+            }
+        }
+    };
+    let app = App::builder()
+        .config_value(Config::default())
+        .without_linked_listeners()
+        .listener("a", "t", "*", |_| async {})
+        .listener("b", "u", "*", |_| async {})
+        .around_group("a", around("third"))
+        .around(around("first"))
+        .around_group("b", around("never"))
+        .around(around("second"))
+        .around_group("${group}", around("fourth"))
+        .env("group", "a")
+        .start()
+        .await
+        .unwrap();
+    app.deliver(Message::new("t").body("1")).await;
+    let listener = "the listener of t for *, given to the builder";
+    let expected = ["first", "second", "third", "fourth"].map(|name| format!("{name} {listener} true"));
+    assert_eq!(*steps.lock().unwrap(), expected);
+}
+
+/// An argument of a user's own, which is built on state.
+struct Tenant(String);
+
+#[derive(Clone)]
+struct Tenants(Arc<str>);
+
+impl FromMessage<'_> for Tenant {
+    const SHAPE: Shape = Shape::Neutral;
+
+    fn from_message(delivery: &Delivery) -> Result<Self, BadPayload> {
+        let State(Tenants(default)) = State::from_message(delivery)?;
+        Ok(Self(delivery.message().property("tenant").unwrap_or(&default).to_owned()))
+    }
+
+    fn requires() -> Vec<StateKey> {
+        State::<Tenants>::requires()
+    }
+}
+
+#[rocketmq::listener(group = "tenants", topic = "tenants")]
+async fn for_a_tenant(_message: &MessageExt, Tenant(name): Tenant) -> Result<(), String> {
+    if name == "acme" { Ok(()) } else { Err(name) }
+}
+
+#[tokio::test]
+async fn what_arguments_of_users_need_is_looked_for_before_the_start() {
+    let kit = || App::builder().config_value(Config::default()).groups(["tenants"]);
+    let text = kit().start().await.unwrap_err().to_string();
+    let expected = "testing::for_a_tenant (tests/testing.rs:";
+    assert!(text.contains(expected) && text.contains("State<testing::Tenants>"), "{text}");
+    let app = kit().state(Tenants("acme".into())).start().await.unwrap();
+    assert_eq!(app.deliver(Message::new("tenants").body("1")).await.only(), ConsumeResult::Success);
 }

@@ -13,7 +13,7 @@ use crate::config::{Config, LoadedConfig};
 use crate::consumer::{ConsumeHook, ConsumeHooks};
 use crate::error::{Error, Result};
 use crate::listener::{
-    Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, StateMap, listeners,
+    Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, State, StateMap, listeners,
 };
 use crate::message::MessageExt;
 use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producers, SendHook, checks};
@@ -26,6 +26,7 @@ pub struct AppBuilder {
     state: StateMap,
     state_with: Vec<MakeState>,
     arounds: Vec<Around>,
+    group_arounds: Vec<(String, Around)>,
     by_hand: Vec<ByHand>,
     checks: Vec<(String, CheckHandler)>,
     without_linked: bool,
@@ -97,13 +98,56 @@ impl AppBuilder {
         self
     }
 
-    /// Runs `function` around every delivery; the one that was added first is the outermost.
+    /// Runs `function` around every delivery, from `next.run(delivery).await` to which it is free to do anything: before it,
+    /// after it, or in its place.
+    ///
+    /// The one that was added first is the outermost; those of the application lie around those of its
+    /// groups ([`around_group`](Self::around_group)), and the innermost is around the listener and the taking of its
+    /// arguments. What it returns is what came of the delivery: the policy of the group makes an acknowledgement, a retry
+    /// or a dead letter of it. `consume_timeout` holds for all of it together, and a panic in it is a failed message.
+    #[track_caller]
     pub fn around<F, Fut>(mut self, function: F) -> Self
     where
         F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         self.arounds.push(Around::new(function));
+        self
+    }
+
+    /// The same with a value that was given by [`state`](Self::state); without it nothing starts.
+    #[track_caller]
+    pub fn around_with_state<T, F, Fut>(mut self, function: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.arounds.push(Around::with_state(function));
+        self
+    }
+
+    /// Runs `function` around the deliveries of one group, within those [`around`](Self::around) all of them; again the one
+    /// that was added first is the outermost. The name may hold `${name}`; a group without a listener is a mistake.
+    #[track_caller]
+    pub fn around_group<F, Fut>(mut self, group: impl Into<String>, function: F) -> Self
+    where
+        F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.group_arounds.push((group.into(), Around::new(function)));
+        self
+    }
+
+    /// The same with a value that was given by [`state`](Self::state); without it nothing starts.
+    #[track_caller]
+    pub fn around_group_with_state<T, F, Fut>(mut self, group: impl Into<String>, function: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.group_arounds.push((group.into(), Around::with_state(function)));
         self
     }
 
@@ -219,6 +263,7 @@ impl AppBuilder {
             mut state,
             state_with,
             arounds,
+            group_arounds,
             by_hand,
             checks: by_name,
             without_linked,
@@ -242,7 +287,7 @@ impl AppBuilder {
                 by_hand: by_name,
             };
             let state = Some(Arc::new(state));
-            let listeners = Listeners { by_hand, annotated, state, arounds, chosen, checks };
+            let listeners = Listeners { by_hand, annotated, state, arounds, group_arounds, chosen, checks };
             let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
             plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
             Ok(plan)

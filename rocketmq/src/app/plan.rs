@@ -55,6 +55,8 @@ pub(super) struct Listeners {
     /// `None` where state is not looked at.
     pub(super) state: Option<Arc<StateMap>>,
     pub(super) arounds: Vec<Around>,
+    /// Those of one group; its name may hold `${…}`.
+    pub(super) group_arounds: Vec<(String, Around)>,
     /// Where only some groups are wanted: a test of them.
     pub(super) chosen: Option<Vec<String>>,
     pub(super) checks: Checks,
@@ -73,8 +75,15 @@ struct Declared {
 pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
     let annotated = listeners().collect();
     let checks = Checks { annotated: crate::producer::checks().collect(), by_hand: Vec::new() };
-    let listeners =
-        Listeners { by_hand: Vec::new(), annotated, state: None, arounds: Vec::new(), chosen: None, checks };
+    let listeners = Listeners {
+        by_hand: Vec::new(),
+        annotated,
+        state: None,
+        arounds: Vec::new(),
+        group_arounds: Vec::new(),
+        chosen: None,
+        checks,
+    };
     let mut problems = ConfigErrors::new();
     make(loaded, listeners, false, &mut problems);
     check_producers(loaded, &mut problems);
@@ -241,8 +250,10 @@ fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
 }
 
 fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) -> Vec<Declared> {
-    let Listeners { by_hand, mut annotated, state, arounds, chosen, .. } = listeners;
+    let Listeners { by_hand, mut annotated, state, arounds, group_arounds, chosen, .. } = listeners;
     let mut declared = Vec::new();
+    let group_arounds = resolved_arounds(loaded, group_arounds, problems);
+    check_arounds(&arounds, &group_arounds, state.as_deref(), problems);
     if let Some(chosen) = &chosen {
         let is_chosen = |group: &str| loaded.resolve(group).is_ok_and(|group| chosen.contains(&group));
         annotated.retain(|definition| is_chosen(definition.group));
@@ -258,11 +269,15 @@ fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigEr
                 );
             }
         }
-        let handler = Handler::of(definition, state.clone().unwrap_or_default()).within(arounds.clone());
+        let group = loaded.resolve(definition.group).unwrap_or_default();
+        let handler = Handler::of(definition, state.clone().unwrap_or_default());
+        let handler = handler.within(around_listeners_of(&group, &arounds, &group_arounds));
         declared.extend(resolve(loaded, definition, handler, problems));
     }
     for ByHand { group, topic, filter, handler, place } in by_hand {
-        let handler = handler.within(arounds.clone());
+        let name = loaded.resolve(&group).unwrap_or_default();
+        let handler = handler.with_state(state.clone().unwrap_or_default());
+        let handler = handler.within(around_listeners_of(&name, &arounds, &group_arounds));
         let mut text = |text: &str| resolved(loaded, text, &place, problems);
         let (Some(group), Some(topic)) = (text(&group), text(&topic)) else { continue };
         let subscription = Subscription { topic: topic.into(), filter, handler, place };
@@ -275,7 +290,65 @@ fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigEr
         };
         declared.extend(checked(loaded, one, problems));
     }
+    if chosen.is_none() {
+        check_groups_of_arounds(&group_arounds, &declared, problems);
+    }
     declared
+}
+
+/// The `around`s of a listener, the outermost first: those of the application, then those of its group.
+fn around_listeners_of(group: &str, arounds: &[Around], group_arounds: &[(String, Around)]) -> Vec<Around> {
+    let of_group = group_arounds.iter().filter(|(name, _)| name == group).map(|(_, around)| around);
+    arounds.iter().chain(of_group).cloned().collect()
+}
+
+fn resolved_arounds(
+    loaded: &LoadedConfig,
+    group_arounds: Vec<(String, Around)>,
+    problems: &mut ConfigErrors,
+) -> Vec<(String, Around)> {
+    let resolve = |(group, around): (String, Around)| {
+        let place = format!("the `around` at {around}");
+        Some((resolved(loaded, &group, &place, problems)?, around))
+    };
+    group_arounds.into_iter().filter_map(resolve).collect()
+}
+
+/// What they take is there.
+fn check_arounds(
+    arounds: &[Around],
+    group_arounds: &[(String, Around)],
+    state: Option<&StateMap>,
+    problems: &mut ConfigErrors,
+) {
+    let Some(state) = state else { return };
+    for around in arounds.iter().chain(group_arounds.iter().map(|(_, around)| around)) {
+        if let Some(missing) = around.missing_state(state) {
+            problems.push(
+                Problem::new(format!(
+                    "the `around` at {around} takes State<{missing}>, but there is no such state"
+                ))
+                .detail("give it to the builder: App::builder().state(value)"),
+            );
+        }
+    }
+}
+
+/// An `around` of a group that is not there would do nothing, and nobody would notice.
+fn check_groups_of_arounds(
+    group_arounds: &[(String, Around)],
+    declared: &[Declared],
+    problems: &mut ConfigErrors,
+) {
+    let mut known: Vec<_> = declared.iter().map(|one| one.group.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    for (group, around) in group_arounds.iter().filter(|(group, _)| !known.contains(&group.as_str())) {
+        problems.push(
+            Problem::new(format!("the `around` at {around} is for group `{group}`, which has no listener"))
+                .detail(format!("there are: {}", known.join(", "))),
+        );
+    }
 }
 
 fn resolve(

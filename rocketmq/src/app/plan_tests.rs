@@ -35,8 +35,9 @@ fn problems(yaml: &str, annotated: &[&'static ListenerDef]) -> String {
 fn plan(yaml: &str, annotated: &[&'static ListenerDef]) -> Result<Plan> {
     let loaded = Config::from_yaml(yaml)?;
     let (annotated, state) = (annotated.to_vec(), Some(Arc::default()));
-    let (checks, arounds) = (Checks::default(), Vec::new());
-    let listeners = Listeners { by_hand: Vec::new(), annotated, state, arounds, chosen: None, checks };
+    let (checks, arounds, group_arounds) = (Checks::default(), Vec::new(), Vec::new());
+    let by_hand = Vec::new();
+    let listeners = Listeners { by_hand, annotated, state, arounds, group_arounds, chosen: None, checks };
     Plan::make(&loaded, listeners, true)
 }
 

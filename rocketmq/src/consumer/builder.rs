@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::allocate::AllocateStrategy;
 use super::queue_listener::OnQueues;
-use super::{ConsumeHook, ConsumeHooks, PushConsumer, QueueChange, Subscription, Way};
+use super::{ConsumeHook, ConsumeHooks, PushConsumer, QueueChange, Subscription, Way, Wishes};
 use crate::config::{ClusterConfig, ConsumerConfig, NameServers, check_group, check_topic};
 use crate::error::{Error, Result};
-use crate::listener::{Filter, Handler, IntoConsumeResult};
+use crate::listener::{Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome};
 use crate::message::MessageExt;
 
 /// A consumer that is being put together.
@@ -24,6 +24,7 @@ pub struct PushConsumerBuilder {
     subscriptions: Vec<Subscription>,
     hooks: ConsumeHooks,
     on_queues: OnQueues,
+    arounds: Vec<Around>,
 }
 
 impl PushConsumerBuilder {
@@ -38,6 +39,7 @@ impl PushConsumerBuilder {
             subscriptions: Vec::new(),
             hooks: ConsumeHooks::default(),
             on_queues: OnQueues::default(),
+            arounds: Vec::new(),
         }
     }
 
@@ -120,6 +122,18 @@ impl PushConsumerBuilder {
         self.subscription(Subscription { topic, filter, handler, place })
     }
 
+    /// Runs `function` around every delivery; the one that was added first is the outermost. See
+    /// [`AppBuilder::around`](crate::AppBuilder::around); state is what the function captures.
+    #[track_caller]
+    pub fn around<F, Fut>(mut self, function: F) -> Self
+    where
+        F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.arounds.push(Around::new(function));
+        self
+    }
+
     /// Runs `hook` before and after every call of a listener, after those that were added before.
     pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
         self.hooks.add(hook);
@@ -153,8 +167,25 @@ impl PushConsumerBuilder {
             check_topic(topic).map_err(|error| fail(&error))?;
             filter.check().map_err(|error| fail(&error))?;
         }
-        let Self { group, config, orderly, broadcasting, cluster, subscriptions, hooks, on_queues } = self;
+        let Self {
+            group,
+            config,
+            orderly,
+            broadcasting,
+            cluster,
+            mut subscriptions,
+            hooks,
+            on_queues,
+            arounds,
+        } = self;
+        if !arounds.is_empty() {
+            for subscription in &mut subscriptions {
+                subscription.handler = subscription.handler.within(arounds.clone());
+            }
+        }
         let way = Way { orderly, broadcasting };
-        Ok(PushConsumer::new(group, config, way, cluster, subscriptions, hooks, on_queues))
+        let OnQueues { strategy, listener: queue_listener } = on_queues;
+        let wishes = Wishes { subscriptions, queue_listener, arounds, ..Wishes::default() };
+        Ok(PushConsumer::new(group, config, way, cluster, wishes, hooks, strategy))
     }
 }

@@ -68,14 +68,14 @@ use self::offset_store::OffsetStore;
 use self::pop::Pop;
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
-use self::queue_listener::{OnQueues, QueueListener};
+use self::queue_listener::QueueListener;
 use self::rebalance::{Rebalancer, flow_limits};
 use self::subscription::Subscriptions;
 use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState, StateCell, namespace};
 use crate::clock::Clock;
 use crate::config::{ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
-use crate::listener::{ExpressionType, Filter, Handler, IntoConsumeResult};
+use crate::listener::{Around, ExpressionType, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
 use crate::producer::Replier;
 use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
@@ -124,6 +124,8 @@ struct Wishes {
     plain: Vec<(Arc<str>, Filter)>,
     listener: Option<Handler>,
     queue_listener: Option<QueueListener>,
+    /// Around that one.
+    arounds: Vec<Around>,
 }
 
 /// What the tasks of a running consumer share.
@@ -175,12 +177,10 @@ impl PushConsumer {
         config: ConsumerConfig,
         way: Way,
         cluster: Option<ClusterConfig>,
-        subscriptions: Vec<Subscription>,
+        wishes: Wishes,
         hooks: ConsumeHooks,
-        on_queues: OnQueues,
+        strategy: Option<Arc<dyn AllocateStrategy>>,
     ) -> Self {
-        let OnQueues { strategy, listener: queue_listener } = on_queues;
-        let wishes = Mutex::new(Wishes { subscriptions, queue_listener, ..Wishes::default() });
         let inner = Inner {
             group,
             config,
@@ -189,7 +189,7 @@ impl PushConsumer {
             cluster,
             hooks,
             state: StateCell::default(),
-            wishes,
+            wishes: Mutex::new(wishes),
             home: OnceLock::new(),
             running: OnceLock::new(),
         };
@@ -233,8 +233,9 @@ impl PushConsumer {
         Fut: Future<Output: IntoConsumeResult> + Send + 'static,
     {
         self.inner.state.expect(ServiceState::CreateJust, self, "register a listener")?;
-        self.wishes().listener =
-            Some(Handler::from_fn(format!("the listener of {}", self.group()), listener));
+        let handler = Handler::from_fn(format!("the listener of {}", self.group()), listener);
+        let mut wishes = self.wishes();
+        wishes.listener = Some(handler.within(wishes.arounds.clone()));
         Ok(())
     }
 

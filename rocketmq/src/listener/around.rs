@@ -1,13 +1,21 @@
 //! Middleware: a function around every delivery.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 
-use super::{BoxFuture, Delivery, Handler, Outcome};
+use super::{BoxFuture, Delivery, FromMessage, Handler, Outcome, State, StateKey, StateMap};
+
+type Function = dyn Fn(Delivery, Next) -> BoxFuture<Outcome> + Send + Sync;
 
 /// A function that runs around every delivery: for trace ids, metrics, idempotency.
 #[derive(Clone)]
-pub(crate) struct Around(Arc<dyn Fn(Delivery, Next) -> BoxFuture<Outcome> + Send + Sync>);
+pub(crate) struct Around {
+    function: Arc<Function>,
+    requires: Option<StateKey>,
+    /// Where it was given to a builder.
+    place: &'static Location<'static>,
+}
 
 /// The rest of the way to the listener.
 ///
@@ -21,17 +29,45 @@ pub struct Next {
 
 impl Around {
     /// What `function` does before and after `next.run(delivery).await`.
+    #[track_caller]
     pub(crate) fn new<F, Fut>(function: F) -> Self
     where
         F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         let function = Arc::new(function);
-        Self(Arc::new(move |delivery, next| {
+        let function = move |delivery, next| -> BoxFuture<Outcome> {
             // The function is called inside of the future, where the consumer catches its panic.
             let function = Arc::clone(&function);
             Box::pin(async move { function(delivery, next).await })
-        }))
+        };
+        Self { function: Arc::new(function), requires: None, place: Location::caller() }
+    }
+
+    /// The same with a value of the application's state.
+    #[track_caller]
+    pub(crate) fn with_state<T, F, Fut>(function: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        let function = Arc::new(function);
+        let function = move |delivery: Delivery, next| -> BoxFuture<Outcome> {
+            let function = Arc::clone(&function);
+            Box::pin(async move {
+                match State::from_message(&delivery) {
+                    Ok(state) => function(state, delivery, next).await,
+                    Err(missing) => missing.into(),
+                }
+            })
+        };
+        Self { function: Arc::new(function), requires: Some(StateKey::of::<T>()), place: Location::caller() }
+    }
+
+    /// The state that it takes and `state` does not hold.
+    pub(crate) fn missing_state(&self, state: &StateMap) -> Option<StateKey> {
+        self.requires.filter(|key| !state.contains(key))
     }
 }
 
@@ -47,17 +83,24 @@ impl Next {
 
     pub(super) fn run_boxed(self, delivery: Delivery) -> BoxFuture<Outcome> {
         match self.handler.arounds().get(self.passed) {
-            Some(Around(around)) => {
-                around(delivery, Self { handler: self.handler.clone(), passed: self.passed + 1 })
+            Some(around) => {
+                (around.function)(delivery, Self { handler: self.handler.clone(), passed: self.passed + 1 })
             }
             None => self.handler.call_function(delivery),
         }
     }
 }
 
+/// Its place in the source.
+impl fmt::Display for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.place.file(), self.place.line())
+    }
+}
+
 impl fmt::Debug for Around {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Around").finish_non_exhaustive()
+        write!(f, "Around({self})")
     }
 }
 

@@ -101,6 +101,16 @@ impl Delivery {
         self.0.handler.name()
     }
 
+    /// Where that listener stands in the source, for example `src/main.rs:12`; `None` for one that is not annotated.
+    pub fn place(&self) -> Option<&str> {
+        self.0.handler.place()
+    }
+
+    /// How often the message (the first one of a batch) has been delivered, this time included: 1 at the first time.
+    pub fn attempt(&self) -> u32 {
+        self.message().reconsume_times().saturating_add(1)
+    }
+
     /// The value of type `T` that was given to the builder.
     pub fn state<T: 'static>(&self) -> Option<&T> {
         self.0.handler.state().get()

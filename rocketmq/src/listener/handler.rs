@@ -19,6 +19,8 @@ pub(crate) struct Handler(Arc<Inner>);
 
 struct Inner {
     name: Arc<str>,
+    /// Where it stands in the source, for example `src/main.rs:12`; `None` for a closure.
+    place: Option<Arc<str>>,
     shape: Shape,
     state: Arc<StateMap>,
     /// The outermost first.
@@ -30,7 +32,8 @@ impl Handler {
     /// The annotated function; its state has been looked for ([`ListenerDef::missing_state`]).
     pub(crate) fn of(definition: &ListenerDef, state: Arc<StateMap>) -> Self {
         let (name, shape, function) = (definition.name.into(), definition.shape(), Arc::new(definition.call));
-        Self(Arc::new(Inner { name, shape, state, arounds: Vec::new(), function }))
+        let place = Some(format!("{}:{}", definition.file, definition.line).into());
+        Self(Arc::new(Inner { name, place, shape, state, arounds: Vec::new(), function }))
     }
 
     /// A closure that takes a batch: for consumers that are built by hand.
@@ -47,6 +50,7 @@ impl Handler {
         };
         Self(Arc::new(Inner {
             name: name.into(),
+            place: None,
             shape: Shape::Batch,
             state: Arc::default(),
             arounds: Vec::new(),
@@ -60,6 +64,7 @@ impl Handler {
             |_| -> BoxFuture<Outcome> { Box::pin(async { Outcome::Done(ConsumeResult::ReconsumeLater) }) };
         Self(Arc::new(Inner {
             name: name.into(),
+            place: None,
             shape: Shape::One,
             state,
             arounds: Vec::new(),
@@ -69,9 +74,10 @@ impl Handler {
 
     /// The same with `arounds` before it, the first of which is the outermost.
     pub(crate) fn within(&self, arounds: Vec<Around>) -> Self {
-        let Inner { name, shape, state, function, .. } = &*self.0;
+        let Inner { name, place, shape, state, function, .. } = &*self.0;
         Self(Arc::new(Inner {
             name: Arc::clone(name),
+            place: place.clone(),
             shape: *shape,
             state: Arc::clone(state),
             arounds,
@@ -79,12 +85,12 @@ impl Handler {
         }))
     }
 
-    /// The same with this state.
-    #[cfg(feature = "testing")]
+    /// The same with this state, for its `around`s.
     pub(crate) fn with_state(&self, state: Arc<StateMap>) -> Self {
-        let Inner { name, shape, arounds, function, .. } = &*self.0;
+        let Inner { name, place, shape, arounds, function, .. } = &*self.0;
         Self(Arc::new(Inner {
             name: Arc::clone(name),
+            place: place.clone(),
             shape: *shape,
             state,
             arounds: arounds.clone(),
@@ -104,6 +110,11 @@ impl Handler {
     /// For example `app::on_order`.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// For example `src/main.rs:12`.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.0.place.as_deref()
     }
 
     /// How many messages a delivery may have: one, or up to the group's `batch`.

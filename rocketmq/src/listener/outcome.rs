@@ -26,6 +26,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// That the delivery failed, for this reason: the messages are delivered again.
+    pub fn failed(reason: impl Into<BoxError>) -> Self {
+        Self::Failed(reason.into())
+    }
+
     /// Whether the listener is done with all messages; a reply may still have to be sent.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Done(ConsumeResult::Success) | Self::Reply(_))

@@ -10,9 +10,9 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, LoadedConfig, Sources};
 use crate::consumer::Journal;
 use crate::error::Result;
-use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome};
+use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, State};
 use crate::message::MessageExt;
-use crate::producer::SendHook;
+use crate::producer::{Producers, SendHook};
 
 const FILE: &str = "rocketmq.yaml";
 /// What a busy machine takes for what usually takes milliseconds.
@@ -107,13 +107,58 @@ impl AppBuilder {
         self
     }
 
+    /// See [`crate::AppBuilder::state_with`].
+    pub fn state_with<T: Clone + Send + Sync + 'static>(
+        mut self,
+        make: impl FnOnce(&Producers) -> Result<T> + Send + 'static,
+    ) -> Self {
+        self.app = self.app.state_with(make);
+        self
+    }
+
     /// See [`crate::AppBuilder::around`].
+    #[track_caller]
     pub fn around<F, Fut>(mut self, function: F) -> Self
     where
         F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         self.app = self.app.around(function);
+        self
+    }
+
+    /// See [`crate::AppBuilder::around_with_state`].
+    #[track_caller]
+    pub fn around_with_state<T, F, Fut>(mut self, function: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.app = self.app.around_with_state(function);
+        self
+    }
+
+    /// See [`crate::AppBuilder::around_group`].
+    #[track_caller]
+    pub fn around_group<F, Fut>(mut self, group: impl Into<String>, function: F) -> Self
+    where
+        F: Fn(Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.app = self.app.around_group(group, function);
+        self
+    }
+
+    /// See [`crate::AppBuilder::around_group_with_state`].
+    #[track_caller]
+    pub fn around_group_with_state<T, F, Fut>(mut self, group: impl Into<String>, function: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.app = self.app.around_group_with_state(group, function);
         self
     }
 
