@@ -3,6 +3,7 @@
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, FnArg, Ident, ReturnType, Safety, Signature, Type};
 
+use crate::argument::instead_of;
 use crate::mistakes::Mistakes;
 use crate::parse::{Item, Macro};
 
@@ -37,6 +38,12 @@ fn check_signature(signature: &Signature, of: &Macro, mistakes: &mut Mistakes) {
             ),
         );
     }
+    if let Some(abi) = &signature.abi {
+        mistakes.add(abi.span(), format!("{thing} is a function of Rust: leave `extern` out"));
+    }
+    if let Some(variadic) = &signature.variadic {
+        mistakes.add(variadic.span(), format!("{thing} takes a fixed list of arguments"));
+    }
     if let Safety::Unsafe(token) = &signature.safety {
         mistakes.add(
             token.span,
@@ -68,7 +75,10 @@ fn argument(input: FnArg, of: &Macro) -> syn::Result<Type> {
             Type::ImplTrait(generic) => {
                 Err(Error::new_spanned(generic, format!("{thing} cannot be generic: write the type out")))
             }
-            ty => Ok(ty),
+            ty => match instead_of(&ty) {
+                Some(advice) => Err(Error::new_spanned(ty, advice)),
+                None => Ok(ty),
+            },
         },
     }
 }

@@ -4,6 +4,8 @@
 //! checks them against the rules and against each other, [`expand`] writes the code: one descriptor that the library finds
 //! when it starts. What a listener or a check does then is in the library, where it can be tested.
 
+mod argument;
+mod elsewhere;
 mod expand;
 mod function;
 mod mistakes;
@@ -25,15 +27,15 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// | Option | Form | Meaning |
-/// |---|---|---|
-/// | `group` | text, required | The consumer group; all listeners of a group are one consumer. |
-/// | `topic` | text, required | The topic. |
-/// | `tag` | text, `"*"` if left out | Which tags, joined by two bars: `"paid \|\| refunded"`. |
-/// | `sql` | text | Which properties, in SQL92; instead of `tag`. |
-/// | `orderly` | flag | The messages of a queue are handled one after the other, each until it succeeds. |
-/// | `broadcast` | flag | Every instance of the group gets every message. |
-/// | `cluster` | text | A name under `clusters:` in the configuration. |
+/// | Option | Form | Default | Meaning |
+/// |---|---|---|---|
+/// | `group` | text of 1 to 120 `a-z A-Z 0-9 _ - % \|` | required | The consumer group; all listeners of a group are one consumer. |
+/// | `topic` | text of 1 to 127 of the same | required | The topic. |
+/// | `tag` | text | `"*"`: all | Which tags, joined by two bars: `"paid \|\| refunded"`. |
+/// | `sql` | text | none | Which properties, in SQL92; instead of `tag`. |
+/// | `orderly` | flag | concurrent | The messages of a queue are handled one after the other, each until it succeeds. |
+/// | `broadcast` | flag | clustering | Every instance of the group gets every message; not with `orderly`. |
+/// | `cluster` | text | the one at the top level | A name under `clusters:` in the configuration. |
 ///
 /// A text may hold `${name}` or `${name:default}`, which the configuration resolves. How many run at once, how large
 /// a batch is, how often and when a message is delivered again: that is configuration, too, not code.

@@ -5,6 +5,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Expr, Lit, LitStr};
 
+use crate::elsewhere::elsewhere;
 use crate::mistakes::Mistakes;
 use crate::parse::{Macro, Opt};
 use crate::rules;
@@ -26,6 +27,9 @@ fn unknown(option: &Opt, of: &Macro) -> String {
     if of.in_the_file.contains(&name.as_str()) {
         let section = of.section;
         return format!("`{name}` belongs in the configuration: set it in rocketmq.yaml, under `{section}`");
+    }
+    if let Some(place) = elsewhere(&name) {
+        return format!("unknown option `{name}`: {place}");
     }
     let all = of.options.join(", ");
     match meant(option, of) {

@@ -122,9 +122,9 @@ pub(crate) fn item(tokens: TokenStream, of: &Macro) -> syn::Result<Item> {
         let attributes = input.call(Attribute::parse_outer)?;
         let here = input.cursor().span();
         input.parse::<Visibility>()?;
-        let signature = input
-            .parse()
-            .map_err(|_| Error::new(here, format!("`#[{}]` belongs on an `async fn`", of.attribute)))?;
+        let signature = input.parse().map_err(|_| {
+            Error::new(here, format!("`#[{}]` belongs on an `async fn` outside of any `impl`", of.attribute))
+        })?;
         input.parse::<TokenStream>()?;
         Ok(Item { attributes, signature })
     };

@@ -10,6 +10,7 @@ use rocketmq::message::MessageError;
 use rocketmq::{Message, Producer, PushConsumer, SendError, SendStatus};
 
 use crate::fake::{Fake, nobody};
+use crate::log;
 use crate::seen::Seen;
 use crate::sending::send_numbers;
 use crate::server::{Server, block_on, cluster, consumer_config, producer_config, unique};
@@ -50,6 +51,8 @@ async fn a_broker_that_is_down_is_left_for_another(server: Server) -> Result<()>
     manager.start().await?;
     let sent = send_numbers(&producer, &topic, 40).await?;
     assert_eq!(sent.len(), 40);
+    let announced = format!("broker broker-gone announced {}", brokers[1].1);
+    log::until_logged(&["WARN", &announced, "set brokerIP1"]).await?;
     let mut stored = 0;
     for queue in 0..2 {
         stored += server.admin().max_offset(&topic, queue).await?;

@@ -5,7 +5,7 @@
 
 use rocketmq::__private::{ListenerDef, inventory};
 use rocketmq::{
-    Bytes, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult, DelayLevel,
+    BadPayload, Bytes, ConsumeConcurrentlyResult, ConsumeConcurrentlyStatus, ConsumeContext, ConsumeResult, DelayLevel,
     Delivery, FromMessage, IntoConsumeResult, Json, Message, MessageExt, Outcome, Reply, Shape, State,
     StateKey,
 };
@@ -88,13 +88,23 @@ struct Tenant<'a>(&'a str);
 impl<'a> FromMessage<'a> for Tenant<'a> {
     const SHAPE: Shape = Shape::One;
 
-    fn from_message(delivery: &'a Delivery) -> Result<Self, rocketmq::BadPayload> {
+    fn from_message(delivery: &'a Delivery) -> Result<Self, BadPayload> {
         Ok(Tenant(delivery.message().property("tenant").unwrap_or("nobody")))
     }
 
     fn requires() -> Vec<StateKey> {
         State::<Db>::requires()
     }
+}
+
+#[rocketmq::listener(group = "g", topic = "judged")]
+async fn judged(body: Result<Json<u32>, BadPayload>) -> ConsumeResult {
+    if body.is_err() { ConsumeResult::DeadLetter } else { ConsumeResult::Success }
+}
+
+#[rocketmq::listener(group = "g", topic = "judged-batch")]
+async fn judged_batch(bodies: Vec<Result<Json<u32>, BadPayload>>) -> ConsumeResult {
+    ConsumeResult::AckFirst(bodies.iter().filter(|body| body.is_ok()).count())
 }
 
 struct Done;
@@ -169,12 +179,14 @@ async fn main() {
     async fn inner(_: MessageExt) {}
 
     let definitions: Vec<_> = inventory::iter::<ListenerDef>().collect();
-    assert_eq!(definitions.len(), 19);
+    assert_eq!(definitions.len(), 21);
     for definition in definitions {
         let expected = match definition.topic {
             "text" => "Failed(\"{\\\"id\\\":1,\\\"customer\\\":\\\"x\\\"}!\")",
             "questions" => "Reply",
             "bytes" => "Done(ReconsumeAfter(DelayLevel(5)))",
+            "judged" => "Done(DeadLetter)",
+            "judged-batch" => "Done(AckFirst(0))",
             "batch" => "Done(AckFirst(2))",
             "slice" => "Done(AckFirst(1))",
             // The only one that reads state, of which there is none here.

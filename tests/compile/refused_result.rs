@@ -21,4 +21,19 @@ async fn no_error(message: MessageExt) -> Result<(), NoError> {
     Ok(())
 }
 
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn truth(message: MessageExt) -> bool {
+    true
+}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn optional(message: MessageExt) -> Option<()> {
+    Some(())
+}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn opaque(message: MessageExt) -> impl std::fmt::Display {
+    "done"
+}
+
 fn main() {}

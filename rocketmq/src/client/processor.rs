@@ -1,5 +1,6 @@
 //! What brokers ask of a client by themselves. Source: `behaviour.md` section 5.
 
+use std::io;
 use std::sync::Weak;
 
 use tracing::{debug, warn};
@@ -32,6 +33,20 @@ impl Inbound for Processor {
                 client.consumers().iter().for_each(|consumer| consumer.wake_rebalance());
             }
         });
+    }
+
+    /// The mistake of every beginner with a broker in a container: what it announces is reached from its own network only.
+    fn unreachable(&self, address: &Address, error: &io::Error) {
+        let Some(client) = self.0.upgrade() else { return };
+        let Some((broker, ..)) = client.brokers().into_iter().find(|(.., known)| known == address) else {
+            return;
+        };
+        let Some(name_server) = client.name_servers.candidates().next() else { return };
+        warn!(
+            %error,
+            "the name server {name_server} answers, but broker {broker} announced {address}, which does not; if this \
+             lasts, set brokerIP1 in the broker's broker.conf to an address this machine can reach",
+        );
     }
 
     fn request(&self, address: &Address, command: RemotingCommand, answer: Answer) {

@@ -195,7 +195,7 @@ impl Attempt {
                         match level {
                             _ if at != index => rest.push(message.clone()),
                             None => self.finish(message, &ending, Fate::Skipped),
-                            Some(level) if self.give_back(message, level).await => {
+                            Some(level) if self.refuse(message, level, &ending).await => {
                                 self.finish(message, &ending, self.shared.fate_of(message, level));
                             }
                             Some(_) => rest.push(message.clone()),
@@ -244,6 +244,17 @@ impl Attempt {
         // The broker may have it already: `clean_expired` was faster.
         !self.queue.with(|messages| messages.holds(message.queue_offset()))
             || self.shared.send_back(&self.queue, message, level).await
+    }
+
+    /// Gives a message back that does not decode; as a dead letter it says why.
+    async fn refuse(&self, message: &MessageExt, level: i32, ending: &Ending) -> bool {
+        match ending {
+            Ending::Outcome(Outcome::BadPayload(bad)) if level == DEAD_LETTER => {
+                !self.queue.with(|messages| messages.holds(message.queue_offset()))
+                    || self.shared.refuse(&self.queue, message, bad).await
+            }
+            _ => self.give_back(message, level).await,
+        }
     }
 
     fn report(&self, ending: &Ending, verdict: Verdict) {

@@ -20,7 +20,7 @@ use super::process_queue::Taken;
 use super::queue::OwnedQueue;
 use super::stats::Tally;
 use crate::config::{BadPayload, ConsumerConfig};
-use crate::listener::{ConsumeResult, DelayLevel, Delivery, Outcome};
+use crate::listener::{BadPayload as Bad, ConsumeResult, DelayLevel, Delivery, Outcome};
 use crate::message::MessageExt;
 use crate::tasks::catch_panic;
 
@@ -56,6 +56,8 @@ struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Done,
+    /// Done with, though it was never handled: it does not decode.
+    Skipped,
     /// To the dead letter queue.
     Dead,
     /// Again, after the pause; this attempt counts.
@@ -193,6 +195,10 @@ impl Worker {
         let handler = self.shared.subscriptions.handler(listener);
         self.shared.report(&self.queue.queue, handler, delivery, ending, describe(&fates, pause));
         self.queue.counts.count_calls(tally(&fates));
+        let bad = match ending {
+            Ending::Outcome(Outcome::BadPayload(bad)) => Some(bad),
+            _ => None,
+        };
         let mut rest = Vec::new();
         for (message, fate) in messages.iter().zip(fates) {
             if self.queue.is_dropped() {
@@ -200,8 +206,8 @@ impl Worker {
                 return Some(Rest::End);
             }
             match fate {
-                Fate::Done => self.finish(delivery, message, ending, done(ending)),
-                Fate::Dead if self.bury(message).await => {
+                Fate::Done | Fate::Skipped => self.finish(delivery, message, ending, done(ending)),
+                Fate::Dead if self.bury(message, bad).await => {
                     self.finish(delivery, message, ending, Noted::DeadLettered);
                 }
                 Fate::Unseen => rest.push(message.clone()),
@@ -224,9 +230,9 @@ impl Worker {
         self.queue.finish(message.queue_offset());
     }
 
-    /// Makes a message a dead letter; whether a broker has it.
-    async fn bury(&self, message: &MessageExt) -> bool {
-        let sent = self.shared.send_copy(message, DEAD_LETTER).await;
+    /// Makes a message a dead letter, which says what is `bad` about it; whether a broker has it.
+    async fn bury(&self, message: &MessageExt, bad: Option<&Bad>) -> bool {
+        let sent = self.shared.send_copy(message, DEAD_LETTER, bad).await;
         if let Err(error) = &sent {
             warn!(
                 group = %self.shared.group, queue = %self.queue.queue, offset = message.queue_offset(), message_id = %message.message_id(),
@@ -282,7 +288,7 @@ fn plan(ending: &Ending, times: &[u32], hint: Option<DelayLevel>, config: &Consu
 fn refuse(index: usize, times: &[u32], config: &ConsumerConfig) -> Plan {
     let fate = match config.on_bad_payload {
         BadPayload::DeadLetter => Fate::Dead,
-        BadPayload::Skip => Fate::Done,
+        BadPayload::Skip => Fate::Skipped,
         // Those before it come first: it is tried again, and counted, once it is at the head of the queue.
         BadPayload::Retry if index > 0 => Fate::Unseen,
         BadPayload::Retry => after_failure(times[index], config),
@@ -319,7 +325,7 @@ fn tally(fates: &[Fate]) -> Tally {
     let count = |counts: fn(&Fate) -> bool| fates.iter().filter(|fate| counts(fate)).count() as u64;
     Tally {
         ok: count(|fate| matches!(fate, Fate::Done)),
-        failed: count(|fate| matches!(fate, Fate::Again | Fate::Dead)),
+        failed: count(|fate| matches!(fate, Fate::Again | Fate::Dead | Fate::Skipped)),
         ..Tally::default()
     }
 }
@@ -329,7 +335,7 @@ fn describe(fates: &[Fate], pause: Option<Duration>) -> &'static str {
     match pause {
         Some(_) => "the queue pauses, and goes on with the same message",
         None if fates.contains(&Fate::Dead) => "it goes to the dead letter queue",
-        None if fates.contains(&Fate::Done) => "it is skipped, as `on_bad_payload` says",
+        None if fates.contains(&Fate::Skipped) => "it is skipped, as `on_bad_payload` says",
         None => "those before it are handled first",
     }
 }
@@ -337,8 +343,7 @@ fn describe(fates: &[Fate], pause: Option<Duration>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::BadPayload as Bad;
-    use Fate::{Again, Dead, Done, Unseen};
+    use Fate::{Again, Dead, Done, Skipped, Unseen};
 
     const SUSPEND: Duration = Duration::from_millis(700);
 
@@ -424,7 +429,7 @@ mod tests {
         let pause = Some(SUSPEND);
         for (word, index, fates, pause, at_most) in [
             (DeadLetter, 1, [Unseen, Dead, Unseen], None, None),
-            (Skip, 1, [Unseen, Done, Unseen], None, None),
+            (Skip, 1, [Unseen, Skipped, Unseen], None, None),
             (Retry, 2, [Unseen; 3], None, Some(2)),
             (Retry, 0, [Again, Unseen, Unseen], pause, None),
             (DeadLetter, 3, [Again; 3], pause, None),

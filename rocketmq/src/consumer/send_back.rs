@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::{debug, warn};
 
 use super::Shared;
+use super::consume::DEAD_LETTER;
 use super::queue::OwnedQueue;
 use crate::client::AUTO_CREATE_TOPIC;
+use crate::listener::BadPayload;
 use crate::message::{MessageExt, MessageQueue, id, properties};
 use crate::protocol::header::{SendMessageBack, SendMessageV2};
 
@@ -37,7 +39,7 @@ impl Shared {
             return true;
         };
         debug!(group = %self.group, queue = %queue.queue, %error, "the broker did not take the message back, a copy is sent");
-        match self.send_copy(message, level).await {
+        match self.send_copy(message, level, None).await {
             Ok(()) => true,
             Err(copy_error) => {
                 warn!(
@@ -47,6 +49,16 @@ impl Shared {
                 false
             }
         }
+    }
+
+    /// Makes a message that does not decode a dead letter that says why; whether a broker has it.
+    ///
+    /// A broker's own copy cannot carry a reason, so the copy is made here. Where that fails, the dead letter goes
+    /// without it.
+    pub(crate) async fn refuse(&self, queue: &OwnedQueue, message: &MessageExt, bad: &BadPayload) -> bool {
+        let Err(error) = self.send_copy(message, DEAD_LETTER, Some(bad)).await else { return true };
+        debug!(group = %self.group, queue = %queue.queue, %error, "the dead letter goes without its reason");
+        self.send_back(queue, message, DEAD_LETTER).await
     }
 
     /// Makes a record that could not be read a dead letter; whether the broker has done so.
@@ -80,8 +92,8 @@ impl Shared {
         i32::try_from(self.config.max_reconsume.unwrap_or(MAX_RECONSUME_TIMES)).unwrap_or(i32::MAX)
     }
 
-    /// Sends a copy to the retry topic as a message of its own. A broker that finds it beyond the maximum makes it a
-    /// dead letter.
+    /// Sends a copy to the retry topic as a message of its own, which says what is `bad` about it. A broker that finds
+    /// it beyond the maximum makes it a dead letter.
     ///
     /// # Errors
     ///
@@ -90,6 +102,7 @@ impl Shared {
         &self,
         message: &MessageExt,
         level: i32,
+        bad: Option<&BadPayload>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.offsets.is_local() {
             warn!(group = %self.group, topic = message.topic(), offset = message.queue_offset(), message_id = %message.message_id(), "a message was given up and is dropped, as broadcast groups have no dead letter queue");
@@ -115,7 +128,7 @@ impl Shared {
             born_timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
                 as i64,
             flag: message.flag(),
-            properties: Some(self.copy_properties(message, delay)),
+            properties: Some(self.copy_properties(message, delay, bad)),
             reconsume_times: Some(times + 1),
             unit_mode: Some(false),
             // More than it may is what makes it a dead letter.
@@ -127,8 +140,9 @@ impl Shared {
         Ok(())
     }
 
-    fn copy_properties(&self, message: &MessageExt, delay: Option<i32>) -> String {
-        const REPLACED: [&str; 6] = [
+    fn copy_properties(&self, message: &MessageExt, delay: Option<i32>, bad: Option<&BadPayload>) -> String {
+        const REPLACED: [&str; 7] = [
+            BadPayload::PROPERTY,
             properties::ORIGIN_MESSAGE_ID,
             properties::RETRY_TOPIC,
             properties::DELAY,
@@ -141,6 +155,7 @@ impl Shared {
         let topic = crate::client::namespace::wrap(Some(self.subscriptions.namespace()), message.topic());
         let unique = message.property(properties::UNIQUE_KEY).map_or_else(id::unique, str::to_owned);
         let delay = delay.map(|level| level.to_string());
+        let reason = bad.map(BadPayload::reason);
         let kept = message.properties().filter(|(name, _)| !REPLACED.contains(name));
         let added = [
             (properties::ORIGIN_MESSAGE_ID, origin.as_str()),
@@ -149,6 +164,7 @@ impl Shared {
             (properties::WAIT, "true"),
         ];
         let delay = delay.as_deref().map(|level| (properties::DELAY, level));
-        properties::encode(kept.chain(added).chain(delay))
+        let reason = reason.as_deref().map(|reason| (BadPayload::PROPERTY, reason));
+        properties::encode(kept.chain(added).chain(delay).chain(reason))
     }
 }

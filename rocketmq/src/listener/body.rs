@@ -33,6 +33,18 @@ impl<'a, T: Deserialize<'a>> FromMessage<'a> for Vec<Json<T>> {
     }
 }
 
+/// Each body, or why it does not decode: the listener has the whole batch, whatever is in it.
+impl<'a, T: Deserialize<'a>> FromMessage<'a> for Vec<Result<Json<T>, BadPayload>> {
+    const SHAPE: Shape = Shape::Batch;
+    const DECODES_BODY: bool = true;
+
+    fn from_message(delivery: &'a Delivery) -> Result<Self, BadPayload> {
+        let messages = delivery.messages().iter().enumerate();
+        let each = |(index, message)| json(message).map_err(|error| BadPayload::new(error).at(index));
+        Ok(messages.map(each).collect())
+    }
+}
+
 /// The body as text: UTF-8, or a bad payload.
 impl FromMessage<'_> for String {
     const SHAPE: Shape = Shape::One;
@@ -130,6 +142,15 @@ mod tests {
         assert_eq!(Vec::<Json<u8>>::from_message(&delivery).unwrap(), [Json(1), Json(2)]);
         assert_eq!(Vec::<String>::from_message(&delivery).unwrap(), ["1", "2"]);
         assert_eq!(Vec::<Bytes>::from_message(&delivery).unwrap(), [&b"1"[..], b"2"]);
+    }
+
+    #[test]
+    fn a_batch_may_be_taken_with_what_does_not_decode() {
+        type Wanted = Vec<Result<Json<u8>, BadPayload>>;
+        let delivery = batch(&[b"1", b"x", b"3"]);
+        let bodies = Wanted::from_message(&delivery).unwrap();
+        assert_eq!((bodies[0].as_ref().unwrap(), bodies[2].as_ref().unwrap()), (&Json(1), &Json(3)));
+        assert_eq!(bodies[1].as_ref().unwrap_err().index(), 1);
     }
 
     #[test]

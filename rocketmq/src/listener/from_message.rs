@@ -15,6 +15,8 @@ use crate::message::MessageExt;
 /// | `Vec<Json<T>>`, `Vec<String>`, `Vec<Bytes>` | the bodies of a batch |
 /// | [`State<T>`](crate::listener::State) | a value that was given to the builder |
 /// | [`ConsumeContext`](crate::listener::ConsumeContext) | group, topic, queue, attempt, the signal to stop |
+/// | [`Producer`](crate::Producer) | the default producer; [`State<Producers>`](crate::Producers) has all of them |
+/// | `Result<T, BadPayload>` of any of these | the same, and where it cannot be had, why: `on_bad_payload` is then the listener's own business |
 ///
 /// Implement it for what your listeners would otherwise repeat:
 ///
@@ -39,7 +41,7 @@ use crate::message::MessageExt;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a `#[rocketmq::listener]`",
     label = "not a listener argument",
-    note = "a listener takes MessageExt, &MessageExt, Json<T>, String, Bytes, Vec<MessageExt>, &[MessageExt], Vec<Json<T>>, State<T> or ConsumeContext",
+    note = "a listener takes MessageExt, &MessageExt, Json<T>, String, Bytes, Vec<MessageExt>, &[MessageExt], Vec<Json<T>>, State<T>, ConsumeContext, Producer or Result<…, BadPayload>",
     note = "for your own type, implement `rocketmq::FromMessage`, or take it as `State<{Self}>` if it is shared application state"
 )]
 pub trait FromMessage<'a>: Sized {
@@ -147,10 +149,40 @@ impl FromMessage<'_> for Vec<MessageExt> {
     }
 }
 
+/// What does not decode comes to the listener, too, which decides what becomes of it.
+impl<'a, T: FromMessage<'a>> FromMessage<'a> for Result<T, BadPayload> {
+    const SHAPE: Shape = T::SHAPE;
+    const DECODES_BODY: bool = T::DECODES_BODY;
+
+    fn from_message(delivery: &'a Delivery) -> Result<Self, BadPayload> {
+        match T::from_message(delivery) {
+            Err(bad) if bad.is_of_the_application() => Err(bad),
+            result => Ok(result),
+        }
+    }
+
+    fn requires() -> Vec<StateKey> {
+        T::requires()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::{Json, State};
     use crate::message::Message;
+
+    #[test]
+    fn what_does_not_decode_is_a_result_where_one_is_wanted() {
+        type Wanted = Result<Json<u8>, BadPayload>;
+        let delivery = |body: &str| Delivery::from(MessageExt::from(Message::new("t").body(body.to_owned())));
+        assert_eq!(Wanted::from_message(&delivery("1")).unwrap().unwrap(), Json(1));
+        assert!(Wanted::from_message(&delivery("x")).unwrap().is_err());
+        assert_eq!((Wanted::SHAPE, Wanted::DECODES_BODY), (Shape::One, true));
+        // That state is missing is no fault of the message.
+        assert!(<Result<State<u8>, BadPayload>>::from_message(&delivery("1")).is_err());
+        assert_eq!(<Result<State<u8>, BadPayload>>::requires().len(), 1);
+    }
 
     #[test]
     fn the_message_is_taken_owned_or_borrowed() {

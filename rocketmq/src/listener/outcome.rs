@@ -45,7 +45,7 @@ impl From<ConsumeResult> for Outcome {
 
 impl From<BadPayload> for Outcome {
     fn from(bad: BadPayload) -> Self {
-        if bad.reason.is::<MissingState>() { Self::Failed(bad.reason) } else { Self::BadPayload(bad) }
+        if bad.is_of_the_application() { Self::Failed(bad.reason) } else { Self::BadPayload(bad) }
     }
 }
 
@@ -57,9 +57,26 @@ pub struct BadPayload {
 }
 
 impl BadPayload {
+    /// The property of a dead letter that says what was wrong with the message: `on_bad_payload: dead_letter`.
+    pub const PROPERTY: &'static str = "BAD_PAYLOAD";
+    /// Properties share their room, about 32 KiB, with those of the application.
+    const LONGEST_REASON: usize = 512;
+
+    /// What is wrong, as a property can hold it: one line, and not a long one.
+    pub(crate) fn reason(&self) -> String {
+        let reason = self.reason.to_string().replace(char::is_control, " ");
+        let end = (0..=Self::LONGEST_REASON.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
+        reason[..end.unwrap_or(0)].to_owned()
+    }
+
     /// The message, or the first one of a batch, for this reason.
     pub fn new(reason: impl Into<BoxError>) -> Self {
         Self { index: 0, reason: reason.into() }
+    }
+
+    /// Whether the application is to blame, which gave no such state, and not the message.
+    pub(super) fn is_of_the_application(&self) -> bool {
+        self.reason.is::<MissingState>()
     }
 
     /// It is the message at `index` of the batch.
@@ -90,6 +107,14 @@ impl Error for BadPayload {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_fits_into_a_property() {
+        assert_eq!(BadPayload::new("a\u{1}b\nc").reason(), "a b c");
+        let long = BadPayload::new("ü".repeat(1000)).reason();
+        assert_eq!(long, "ü".repeat(256));
+        assert_eq!(BadPayload::new(format!("x{}", "ü".repeat(1000))).reason().len(), 511);
+    }
 
     #[test]
     fn a_bad_payload_reads_well() {

@@ -172,6 +172,7 @@ impl RemotingClient {
             // Only the queue, not a `Peer`: the task ends when the last handle goes.
             requests,
             backoff: None,
+            was_tried: false,
             tasks: self.tasks.clone(),
         };
         self.tasks.spawn("connection", task.run());
@@ -210,6 +211,8 @@ struct ChannelTask {
     requests: Requests,
     /// Set while the address cannot be reached.
     backoff: Option<Backoff>,
+    /// Whether it is known already if the address can be reached at all.
+    was_tried: bool,
     tasks: Tasks,
 }
 
@@ -251,7 +254,7 @@ impl ChannelTask {
 
     async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(&mut self, stream: (R, W)) {
         debug!(address = %self.address, "connected");
-        self.backoff = None;
+        (self.backoff, self.was_tried) = (None, true);
         let (limits, stopping) = (self.settings.limits, self.tasks.stopping());
         let error = serve(stream, &self.address, &mut self.requests, &*self.inbound, limits, stopping).await;
         if !stopping.is_cancelled() {
@@ -265,6 +268,9 @@ impl ChannelTask {
         // Up to a fifth less, so that the clients of a broker that went away do not come back all at once.
         let until = Instant::now() + wait.mul_f64(1.0 - 0.2 * fastrand::f64());
         debug!(address = %self.address, %error, ?wait, "cannot connect");
+        if !std::mem::replace(&mut self.was_tried, true) {
+            self.inbound.unreachable(&self.address, &error);
+        }
         self.requests.fail_waiting(|| cannot_connect(&self.address, &error));
         self.backoff = Some(Backoff { error, wait, until });
     }

@@ -47,6 +47,9 @@ pub(crate) trait Inbound: Send + Sync + 'static {
     /// The connection has just been made.
     fn connected(&self, _address: &Address) {}
 
+    /// The first connection to this address could not be made. Others will be tried.
+    fn unreachable(&self, _address: &Address, _error: &io::Error) {}
+
     /// The peer asks. `answer` is not needed for a request that wants none.
     fn request(&self, address: &Address, command: RemotingCommand, answer: Answer);
 }

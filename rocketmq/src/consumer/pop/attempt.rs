@@ -20,7 +20,7 @@ use crate::consumer::consume::{DEAD_LETTER, Ending, Verdict, verdict};
 use crate::consumer::puller::{poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
 use crate::consumer::stats::Tally;
-use crate::listener::{BoxFuture, DelayLevel, Delivery, Handler, Origin};
+use crate::listener::{BadPayload, BoxFuture, DelayLevel, Delivery, Handler, Origin, Outcome};
 use crate::protocol::pop::PopHandle;
 
 /// How long until a message comes again that has come so often before, in seconds. Source: `popDelayLevel`.
@@ -68,11 +68,15 @@ impl Attempt {
                 let queue = &self.queue.queue;
                 self.shared.report(queue, &self.handler, &self.delivery, &ending, what);
             }
+            let bad = match &ending {
+                Ending::Outcome(Outcome::BadPayload(bad)) => Some(bad),
+                _ => None,
+            };
             let mut unseen = Vec::new();
             for (held, fate) in std::mem::take(&mut self.held).into_iter().zip(fates) {
                 match fate {
                     Fate::Unseen => unseen.push(held),
-                    fate => self.settle(held, fate).await,
+                    fate => self.settle(held, fate, bad).await,
                 }
             }
             let messages = unseen.iter().map(|held| held.message.clone()).collect();
@@ -133,7 +137,7 @@ impl Attempt {
         }
     }
 
-    async fn settle(&self, held: Held, fate: Fate) {
+    async fn settle(&self, held: Held, fate: Fate, bad: Option<&BadPayload>) {
         let is_ours = held.lease.is_ours(Instant::now());
         match fate {
             Fate::Done => self.shared.acknowledge_popped(&self.queue, &self.acks, held.lease.handle).await,
@@ -142,7 +146,9 @@ impl Attempt {
                 self.queue.settled(1);
             }
             Fate::Later(time) => self.shared.release_and_settle(&self.queue, &held.lease, time).await,
-            Fate::Dead | Fate::Unseen => self.shared.bury_popped(&self.queue, &self.acks, &held).await,
+            Fate::Dead | Fate::Unseen => {
+                self.shared.bury_popped(&self.queue, &self.acks, &held, bad).await;
+            }
         }
     }
 }
@@ -167,9 +173,15 @@ impl Shared {
         queue.settled(1);
     }
 
-    /// Makes a message a dead letter, and acknowledges it once a broker has it.
-    pub(super) async fn bury_popped(&self, queue: &PopQueue, acks: &mpsc::Sender<PopHandle>, held: &Held) {
-        match self.send_copy(&held.message, DEAD_LETTER).await {
+    /// Makes a message a dead letter, which says what is `bad` about it, and acknowledges it once a broker has it.
+    pub(super) async fn bury_popped(
+        &self,
+        queue: &PopQueue,
+        acks: &mpsc::Sender<PopHandle>,
+        held: &Held,
+        bad: Option<&BadPayload>,
+    ) {
+        match self.send_copy(&held.message, DEAD_LETTER, bad).await {
             Ok(()) => self.acknowledge_popped(queue, acks, held.lease.handle.clone()).await,
             Err(error) => {
                 let message = &held.message;

@@ -238,7 +238,7 @@ impl Popper {
             warn!(group = %shared.group, topic = message.topic(), tag = message.tag(), message_id = %message.message_id(), times, "{why}");
             let (shared, queue, acks) = (Arc::clone(&shared), Arc::clone(&self.queue), self.acks.clone());
             shared.handlers.clone().spawn("dead letter", async move {
-                shared.bury_popped(&queue, &acks, &held).await;
+                shared.bury_popped(&queue, &acks, &held, None).await;
             });
         }
         for (error, handle) in contents.unreadable {
