@@ -49,6 +49,19 @@ impl ClusterConfig {
         keys.section("acl", |keys| read_acl(&mut self.acl, keys));
         keys.section("tls", |keys| self.tls.read(keys));
     }
+
+    /// Whether brokers would see one and the same client behind both. Without an instance, each has a name that no other has.
+    pub(super) fn has_the_client_id_of(&self, other: &Self) -> bool {
+        let (NameServers::Addresses(mine), NameServers::Addresses(theirs)) =
+            (&self.name_servers, &other.name_servers)
+        else {
+            return false;
+        };
+        let (client, others) = (&self.client, &other.client);
+        client.instance.is_some()
+            && (&client.instance, &client.unit) == (&others.instance, &others.unit)
+            && mine.iter().any(|address| theirs.contains(address))
+    }
 }
 
 /// The name servers of a cluster.

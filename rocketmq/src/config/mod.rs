@@ -187,6 +187,25 @@ impl Config {
             }
             cluster.read(keys);
         });
+        self.check_instances(keys);
+    }
+
+    /// To brokers, clients of one name are one member of a group: each would take the same queues.
+    fn check_instances(&self, keys: &mut Section<'_, '_>) {
+        let mut named: Vec<(Option<&str>, &ClusterConfig)> = vec![(None, &self.cluster)];
+        for (name, cluster) in &self.clusters {
+            if let Some((other, _)) = named.iter().find(|(_, other)| cluster.has_the_client_id_of(other)) {
+                let other = other.map(|other| format!("clusters.{other}.")).unwrap_or_default();
+                let instance = cluster.client.instance.as_deref().unwrap_or_default();
+                keys.problem_below(
+                    &["clusters", name, "client", "instance"],
+                    format_args!(
+                        "`{instance}` is `{other}client.instance`, too, at the same name servers: brokers could not tell the two apart; give each a name of its own"
+                    ),
+                );
+            }
+            named.push((Some(name), cluster));
+        }
     }
 
     fn read_producers(&mut self, keys: &mut Section<'_, '_>) {

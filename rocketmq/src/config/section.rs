@@ -217,6 +217,14 @@ impl<'a> Section<'_, 'a> {
         self.reader.problems.push(self.reader.places.problem_at_value(&path, message));
     }
 
+    /// The same, at a key below this section.
+    pub(super) fn problem_below(&mut self, keys: &[&str], message: impl fmt::Display) {
+        let path: KeyPath =
+            self.path.iter().cloned().chain(keys.iter().map(|key| (*key).to_owned())).collect();
+        let message = format!("{}: {message}", path.join("."));
+        self.reader.problems.push(self.reader.places.problem_at_value(&path, message));
+    }
+
     /// A mistake in the name of this very section.
     pub(super) fn problem_with_name(&mut self, message: impl fmt::Display) {
         let message = format!("{}: {message}", self.path.join("."));

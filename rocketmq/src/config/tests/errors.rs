@@ -239,6 +239,30 @@ fn text_that_is_no_configuration_is_refused_at_its_place() {
 }
 
 #[test]
+fn clusters_with_the_same_servers_have_clients_of_different_names() {
+    let text = "name_servers: a:1;b:1
+client: { instance: orders }
+clusters:
+  inherits: { name_servers: b:1, tls: { enabled: true } }
+  other: { name_servers: c:1 }
+  same: { name_servers: [d:1, c:1], client: { instance: orders } }
+  unit: { name_servers: c:1, client: { unit: north } }
+";
+    insta::assert_snapshot!(errors(text), @r"
+    rocketmq cannot start: 2 problems
+
+      rocketmq.yaml:4:3  clusters.inherits.client.instance: `orders` is `client.instance`, too, at the same name servers: brokers could not tell the two apart; give each a name of its own
+          4 |   inherits: { name_servers: b:1, tls: { enabled: true } }
+            |   ^^^^^^^^
+      rocketmq.yaml:6:57  clusters.same.client.instance: `orders` is `clusters.other.client.instance`, too, at the same name servers: brokers could not tell the two apart; give each a name of its own
+          6 |   same: { name_servers: [d:1, c:1], client: { instance: orders } }
+            |                                                         ^^^^^^
+
+    nothing was started
+    ");
+}
+
+#[test]
 fn a_missing_file_names_the_ways_to_give_one() {
     let sources =
         Sources { env: env(&[("ROCKETMQ_CONFIG", "/no/such/rocketmq.yaml")]), ..Sources::default() };
