@@ -10,6 +10,9 @@ pub(crate) fn instead_of(ty: &Type) -> Option<String> {
         Type::Reference(reference) if reference.mutability.is_some() => {
             Some("a listener cannot take `&mut`: calls run at the same time; take `State<T>` with a lock or channel in it".into())
         }
+        Type::Reference(reference) if reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static") => {
+            Some("the message is lent for the time of the call, not for `'static`: write `&MessageExt`, or take it by value".into())
+        }
         Type::Reference(reference) => match name_of(&reference.elem)?.as_str() {
             "str" => Some("a listener takes the text as `String`, or borrows it: `&MessageExt` has `body_str()`".into()),
             name @ ("String" | "Bytes" | "Json" | "State" | "ConsumeContext" | "Producer") => {

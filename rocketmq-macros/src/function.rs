@@ -56,6 +56,14 @@ fn check_signature(signature: &Signature, of: &Macro, mistakes: &mut Mistakes) {
             format!("{thing} cannot be generic: write the types out; lifetimes can be left out, as in `&MessageExt`"),
         );
     }
+    if let ReturnType::Type(_, output) = &signature.output
+        && let Type::ImplTrait(opaque) = &**output
+    {
+        mistakes.push(Error::new_spanned(
+            opaque,
+            format!("{thing} cannot return `impl ...`: write the type out"),
+        ));
+    }
     if signature.inputs.is_empty() {
         mistakes.add(
             signature.ident.span(),

@@ -28,4 +28,7 @@ async fn bytes(body: Vec<u8>) {}
 #[rocketmq::listener(group = "g", topic = "t")]
 async fn batch(messages: &Vec<MessageExt>) {}
 
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn lasting(message: &'static MessageExt) {}
+
 fn main() {}
