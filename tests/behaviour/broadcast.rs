@@ -25,7 +25,7 @@ on_each_server! { Shared:
 }
 
 /// A folder of a case's own.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("offsets"))
 }
 

@@ -67,6 +67,9 @@ pub struct ConsumerConfig {
     /// pauses, and goes on with the same message.
     pub consume_timeout: Duration,
     /// What happens to a message whose body does not decode; default `dead_letter`.
+    ///
+    /// A dead letter says why in its property `BAD_PAYLOAD`. Broadcast groups have neither retries nor a dead letter
+    /// queue: they drop the message, and say so in the log.
     pub on_bad_payload: BadPayload,
     /// When to stop pulling because handlers are behind.
     pub flow: FlowConfig,

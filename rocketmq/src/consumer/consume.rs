@@ -30,6 +30,10 @@ pub(super) const LONG_POLL: Duration = Duration::from_millis(1);
 pub(super) const DEAD_LETTER: i32 = -1;
 /// The delay of a message whose handler took too long: 10 seconds. Source: `cleanExpiredMsg`.
 const TIMED_OUT_LEVEL: i32 = 3;
+/// What becomes of a message, for people.
+pub(super) const SKIPPED: &str = "it is skipped, as `on_bad_payload` says";
+pub(super) const DROPPED: &str =
+    "it is dropped, as broadcast groups have neither retries nor a dead letter queue";
 
 /// How a call ended; the policy turns it into a [`Verdict`].
 #[derive(Debug)]
@@ -53,12 +57,12 @@ pub(super) enum Verdict {
 impl Verdict {
     /// What counts as handled with success, and as failed, of so many messages.
     pub(super) fn tally(self, messages: usize) -> Tally {
-        let (ok, failed) = match self {
-            Self::Done => (messages, 0),
-            Self::Back { from, .. } => (from, messages.saturating_sub(from)),
-            Self::Refuse { .. } => (0, 1),
+        let (ok, failed, bad) = match self {
+            Self::Done => (messages, 0, 0),
+            Self::Back { from, .. } => (from, messages.saturating_sub(from), 0),
+            Self::Refuse { .. } => (0, 1, 1),
         };
-        Tally { ok: ok as u64, failed: failed as u64, ..Tally::default() }
+        Tally { ok: ok as u64, failed: failed as u64, bad_payloads: bad, ..Tally::default() }
     }
 }
 
@@ -246,10 +250,12 @@ impl Attempt {
             || self.shared.send_back(&self.queue, message, level).await
     }
 
-    /// Gives a message back that does not decode; as a dead letter it says why.
+    /// Gives a message back that does not decode; as a dead letter, at once or after its last try, it says why.
     async fn refuse(&self, message: &MessageExt, level: i32, ending: &Ending) -> bool {
         match ending {
-            Ending::Outcome(Outcome::BadPayload(bad)) if level == DEAD_LETTER => {
+            Ending::Outcome(Outcome::BadPayload(bad))
+                if self.shared.fate_of(message, level) == Fate::DeadLettered =>
+            {
                 !self.queue.with(|messages| messages.holds(message.queue_offset()))
                     || self.shared.refuse(&self.queue, message, bad).await
             }
@@ -260,11 +266,11 @@ impl Attempt {
     fn report(&self, ending: &Ending, verdict: Verdict) {
         let what = match verdict {
             Verdict::Done => return,
-            _ if self.shared.offsets.is_local() => "it is dropped, as broadcast groups have no retries",
+            Verdict::Refuse { level: None, .. } => SKIPPED,
+            _ if self.shared.offsets.is_local() => DROPPED,
             Verdict::Back { level: DEAD_LETTER, .. } | Verdict::Refuse { level: Some(DEAD_LETTER), .. } => {
                 "it goes to the dead letter queue"
             }
-            Verdict::Refuse { level: None, .. } => "it is skipped, as `on_bad_payload` says",
             Verdict::Back { .. } | Verdict::Refuse { .. } => "it will be delivered again",
         };
         self.shared.report(&self.queue.queue, &self.handler, &self.delivery, ending, what);
@@ -323,8 +329,11 @@ impl Shared {
         }
     }
 
-    /// What a broker makes of a message that it was given back.
-    fn fate_of(&self, message: &MessageExt, level: i32) -> Fate {
+    /// What becomes of a message that is given back: brokers decide by how often it was.
+    pub(super) fn fate_of(&self, message: &MessageExt, level: i32) -> Fate {
+        if self.offsets.is_local() {
+            return Fate::Dropped;
+        }
         let is_last =
             self.max_reconsume_times() <= i32::try_from(message.reconsume_times()).unwrap_or(i32::MAX);
         if level == DEAD_LETTER || is_last { Fate::DeadLettered } else { Fate::Retried }

@@ -47,6 +47,8 @@ pub enum Fate {
     DeadLettered,
     /// It could not be decoded, and was passed over, as `on_bad_payload: skip` says.
     Skipped,
+    /// Its handling failed in a broadcast group, which has neither retries nor a dead letter queue.
+    Dropped,
 }
 
 /// A message that is not settled.
@@ -145,7 +147,7 @@ fn describe(ending: &Ending, fate: Fate) -> (ConsumeResult, Option<String>) {
     let by_fate = match fate {
         Fate::Acknowledged | Fate::Skipped => ConsumeResult::Success,
         Fate::Retried | Fate::Paused => ConsumeResult::ReconsumeLater,
-        Fate::DeadLettered => ConsumeResult::DeadLetter,
+        Fate::DeadLettered | Fate::Dropped => ConsumeResult::DeadLetter,
     };
     match ending {
         Ending::Outcome(Outcome::Done(result)) => (*result, None),
@@ -173,6 +175,7 @@ impl fmt::Display for Fate {
             Self::Paused => "kept, to be handled again after a pause",
             Self::DeadLettered => "a dead letter",
             Self::Skipped => "skipped",
+            Self::Dropped => "dropped",
         })
     }
 }

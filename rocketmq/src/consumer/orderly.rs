@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::Shared;
-use super::consume::{DEAD_LETTER, Ending};
+use super::consume::{DEAD_LETTER, DROPPED, Ending, SKIPPED};
 use super::journal::Fate as Noted;
 use super::process_queue::Taken;
 use super::queue::OwnedQueue;
@@ -193,12 +193,13 @@ impl Worker {
         let Plan { fates, mut pause, at_most } =
             plan(ending, &times, delivery.delay_hint(), &self.shared.config);
         let handler = self.shared.subscriptions.handler(listener);
-        self.shared.report(&self.queue.queue, handler, delivery, ending, describe(&fates, pause));
-        self.queue.counts.count_calls(tally(&fates));
+        let what = describe(&fates, pause, self.shared.offsets.is_local());
+        self.shared.report(&self.queue.queue, handler, delivery, ending, what);
         let bad = match ending {
             Ending::Outcome(Outcome::BadPayload(bad)) => Some(bad),
             _ => None,
         };
+        self.queue.counts.count_calls(tally(&fates, bad.is_some()));
         let mut rest = Vec::new();
         for (message, fate) in messages.iter().zip(fates) {
             if self.queue.is_dropped() {
@@ -208,7 +209,7 @@ impl Worker {
             match fate {
                 Fate::Done | Fate::Skipped => self.finish(delivery, message, ending, done(ending)),
                 Fate::Dead if self.bury(message, bad).await => {
-                    self.finish(delivery, message, ending, Noted::DeadLettered);
+                    self.finish(delivery, message, ending, self.shared.fate_of(message, DEAD_LETTER));
                 }
                 Fate::Unseen => rest.push(message.clone()),
                 Fate::Again | Fate::Dead => {
@@ -320,22 +321,25 @@ fn suspend(config: &ConsumerConfig, level: Option<DelayLevel>) -> Duration {
     level.map_or(config.suspend, DelayLevel::default_delay).clamp(MIN_SUSPEND, MAX_SUSPEND)
 }
 
-/// What counts as handled with success, and as failed.
-fn tally(fates: &[Fate]) -> Tally {
+/// What counts as handled with success, and as failed, or as bad.
+fn tally(fates: &[Fate], is_bad: bool) -> Tally {
     let count = |counts: fn(&Fate) -> bool| fates.iter().filter(|fate| counts(fate)).count() as u64;
+    let failed = count(|fate| matches!(fate, Fate::Again | Fate::Dead | Fate::Skipped));
     Tally {
         ok: count(|fate| matches!(fate, Fate::Done)),
-        failed: count(|fate| matches!(fate, Fate::Again | Fate::Dead | Fate::Skipped)),
+        failed,
+        bad_payloads: if is_bad { failed } else { 0 },
         ..Tally::default()
     }
 }
 
 /// What becomes of a batch, for people.
-fn describe(fates: &[Fate], pause: Option<Duration>) -> &'static str {
+fn describe(fates: &[Fate], pause: Option<Duration>, is_broadcast: bool) -> &'static str {
     match pause {
         Some(_) => "the queue pauses, and goes on with the same message",
+        None if fates.contains(&Fate::Dead) && is_broadcast => DROPPED,
         None if fates.contains(&Fate::Dead) => "it goes to the dead letter queue",
-        None if fates.contains(&Fate::Skipped) => "it is skipped, as `on_bad_payload` says",
+        None if fates.contains(&Fate::Skipped) => SKIPPED,
         None => "those before it are handled first",
     }
 }

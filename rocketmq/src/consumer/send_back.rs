@@ -105,6 +105,10 @@ impl Shared {
         bad: Option<&BadPayload>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if self.offsets.is_local() {
+            if bad.is_some() {
+                // As for `send_back`.
+                return Ok(());
+            }
             warn!(group = %self.group, topic = message.topic(), offset = message.queue_offset(), message_id = %message.message_id(), "a message was given up and is dropped, as broadcast groups have no dead letter queue");
             return Ok(());
         }

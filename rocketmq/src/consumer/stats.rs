@@ -29,6 +29,8 @@ pub struct ConsumeStats {
     pub ok: u64,
     /// Messages whose handling failed, since the start; one that failed twice counts twice.
     pub failed: u64,
+    /// Of these, the messages that could not be decoded, whatever `on_bad_payload` makes of them.
+    pub bad_payloads: u64,
     /// Messages whose handling failed, in the last hour.
     pub failed_last_hour: u64,
     /// How long a pull that brought messages took on average; brokers answer as soon as there are some.
@@ -58,6 +60,7 @@ impl ConsumeStats {
             pulled: self.pulled + other.pulled,
             ok: self.ok + other.ok,
             failed: self.failed + other.failed,
+            bad_payloads: self.bad_payloads + other.bad_payloads,
             failed_last_hour: self.failed_last_hour + other.failed_last_hour,
             pull_rt: mean(self.pull_rt, self.pull_tps, other.pull_rt, other.pull_tps),
             pull_tps: self.pull_tps + other.pull_tps,
@@ -100,6 +103,7 @@ pub(crate) struct TopicCounts {
     call_us: AtomicU64,
     ok: AtomicU64,
     failed: AtomicU64,
+    bad_payloads: AtomicU64,
     history: Mutex<History>,
 }
 
@@ -112,6 +116,8 @@ pub(super) struct Tally {
     /// Messages.
     pub(super) ok: u64,
     pub(super) failed: u64,
+    /// Of these, those that could not be decoded.
+    pub(super) bad_payloads: u64,
 }
 
 /// The counters at one time.
@@ -172,6 +178,7 @@ impl TopicCounts {
             call_us: AtomicU64::new(0),
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            bad_payloads: AtomicU64::new(0),
             history: Mutex::new(history),
         }
     }
@@ -188,6 +195,7 @@ impl TopicCounts {
         add(&self.call_us, tally.took.as_micros() as u64);
         add(&self.ok, tally.ok);
         add(&self.failed, tally.failed);
+        add(&self.bad_payloads, tally.bad_payloads);
     }
 
     fn sample(&self, now: Instant) {
@@ -216,6 +224,7 @@ impl TopicCounts {
             pulled: totals.pulled,
             ok: totals.ok,
             failed: totals.failed,
+            bad_payloads: self.bad_payloads.load(Ordering::Relaxed),
             failed_last_hour: lately.failed,
             pull_rt: mean(recent.pull_us, recent.pulls),
             pull_tps: tps(recent.pulled),
@@ -277,7 +286,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn handled(ok: u64, failed: u64, took: Duration) -> Tally {
-        Tally { calls: ok + failed, took, ok, failed }
+        Tally { calls: ok + failed, took, ok, failed, bad_payloads: failed / 2 }
     }
 
     #[test]
@@ -288,7 +297,7 @@ mod tests {
         counts.count_pull(10, Duration::from_millis(4));
         counts.count_calls(handled(36, 4, 2 * SECOND));
         let stats = counts.stats(start + 4 * SECOND);
-        assert_eq!((stats.pulled, stats.ok, stats.failed), (40, 36, 4));
+        assert_eq!((stats.pulled, stats.ok, stats.failed, stats.bad_payloads), (40, 36, 4, 2));
         assert_eq!((stats.pull_tps, stats.ok_tps, stats.failed_tps), (10.0, 9.0, 1.0));
         assert_eq!((stats.pull_rt.as_millis(), stats.consume_rt.as_millis()), (6, 50));
 

@@ -53,7 +53,7 @@ fn consumed(page: &mut Page, parts: &Parts) {
             member.consumer.stats().into_iter().map(move |(topic, stats)| (member, topic, stats))
         })
         .collect();
-    let families: [Family<ConsumeStats>; 4] = [
+    let families: [Family<ConsumeStats>; 5] = [
         ("rocketmq_consumer_pulled_total", "counter", "Messages that came and have a listener.", |stats| {
             stats.pulled as f64
         }),
@@ -63,6 +63,12 @@ fn consumed(page: &mut Page, parts: &Parts) {
         ("rocketmq_consumer_failed_total", "counter", "Messages whose handling failed.", |stats| {
             stats.failed as f64
         }),
+        (
+            "rocketmq_consumer_bad_payloads_total",
+            "counter",
+            "Messages that could not be decoded; they count as failed, too.",
+            |stats| stats.bad_payloads as f64,
+        ),
         (
             "rocketmq_consumer_call_seconds",
             "gauge",

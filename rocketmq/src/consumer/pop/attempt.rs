@@ -16,7 +16,7 @@ use super::held::{Held, Lease, Renewed};
 use super::queue::PopQueue;
 use crate::config::ConsumerConfig;
 use crate::consumer::Shared;
-use crate::consumer::consume::{DEAD_LETTER, Ending, Verdict, verdict};
+use crate::consumer::consume::{DEAD_LETTER, Ending, SKIPPED, Verdict, verdict};
 use crate::consumer::puller::{poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
 use crate::consumer::stats::Tally;
@@ -232,7 +232,7 @@ fn describe(fates: &[Fate], verdict: Verdict) -> Option<&'static str> {
     let is_later = |fate: &Fate| matches!(fate, Fate::Later(_));
     match verdict {
         Verdict::Done => None,
-        Verdict::Refuse { level: None, .. } => Some("it is skipped, as `on_bad_payload` says"),
+        Verdict::Refuse { level: None, .. } => Some(SKIPPED),
         _ if fates.iter().any(is_later) => Some("it will be delivered again"),
         _ => Some("it goes to the dead letter queue"),
     }
