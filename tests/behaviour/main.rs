@@ -20,6 +20,7 @@ mod consume;
 mod declare;
 mod delays;
 mod faults;
+mod java_client;
 mod lite_pull;
 mod members;
 mod operate;
