@@ -35,6 +35,8 @@ pub(super) const FULL_DELAY: Duration = Duration::from_millis(50);
 pub(super) const SUSPENDED_DELAY: Duration = Duration::from_secs(1);
 /// After the broker asked for less.
 pub(super) const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(20);
+/// How often an offset is stored with a pull, at most.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Deliveries before the task looks at its other duties.
 const BURST: usize = 64;
 /// For how long handlers of a queue get tasks of their own from the start, once they compute for long.
@@ -53,6 +55,8 @@ pub(crate) struct Puller {
     /// Whether listeners are called from here: not in order, where a worker does that.
     delivers: bool,
     next_offset: i64,
+    /// When an offset was last stored with a pull.
+    committed_at: Instant,
     /// Which of the broker's addresses to ask, as it said last.
     broker_id: i64,
     pulling: Option<Pulling>,
@@ -74,6 +78,7 @@ impl Puller {
             queue,
             stopping,
             next_offset: 0,
+            committed_at: Instant::now(),
             broker_id: 0,
             pulling: None,
             resume_at: None,
@@ -158,15 +163,14 @@ impl Puller {
         }
     }
 
-    fn pull(&self) -> Pulling {
+    fn pull(&mut self) -> Pulling {
         let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
         let (offset, broker_id) = (self.next_offset, self.broker_id);
+        let commit_offset = self.offset_to_commit();
         let pull = async move {
             let MessageQueueRef { topic, broker_name, queue_id } = MessageQueueRef::of(&queue);
             let access = Access::Read { broker_id };
             let address = shared.client.find_broker(PullMessage::CODE, topic, broker_name, access).await?;
-            let keeps = !shared.offsets.is_local();
-            let commit_offset = queue.offset().filter(|offset| keeps && *offset > 0);
             let wanted = shared.subscriptions.wanted(topic);
             let commit_flag = if commit_offset.is_some() { pull_flag::COMMIT_OFFSET } else { 0 };
             let config = &shared.config;
@@ -193,6 +197,19 @@ impl Puller {
             let begun = Instant::now();
             (pull.await, begun.elapsed())
         })
+    }
+
+    /// The offset that is stored with the next pull: at most once a second, so that operators see how far the group is.
+    ///
+    /// Not with each, as the Java client does. A broker works on pulls and on offsets in any order: a pull that left just
+    /// before the queue was given up would put an older offset in the place of the last one.
+    fn offset_to_commit(&mut self) -> Option<i64> {
+        if self.shared.offsets.is_local() || self.committed_at.elapsed() < COMMIT_INTERVAL {
+            return None;
+        }
+        let offset = self.queue.offset().filter(|offset| *offset > 0)?;
+        self.committed_at = Instant::now();
+        Some(offset)
     }
 
     /// Takes what a pull brought; whether the task goes on.

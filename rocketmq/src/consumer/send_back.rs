@@ -5,17 +5,20 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use super::Shared;
 use super::consume::DEAD_LETTER;
 use super::queue::OwnedQueue;
-use crate::client::AUTO_CREATE_TOPIC;
+use crate::client::{AUTO_CREATE_TOPIC, RouteError, TopicRoute};
 use crate::listener::BadPayload;
 use crate::message::{MessageExt, MessageQueue, id, properties};
 use crate::protocol::header::{SendMessageBack, SendMessageV2};
 
 const SEND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks for the route of a new group's retry topic.
+const ROUTE_RETRY: Duration = Duration::from_millis(100);
 /// What a group that sets no limit gets.
 pub(crate) const MAX_RECONSUME_TIMES: u32 = 16;
 
@@ -113,7 +116,7 @@ impl Shared {
             return Ok(());
         }
         let retry_topic = self.subscriptions.retry_topic();
-        let route = self.client.route(retry_topic).await?;
+        let route = self.retry_route().await?;
         let queue = match route.publish.len() {
             0 => return Err(format!("the topic {retry_topic} has no queue to be written").into()),
             queues => &route.publish[fastrand::usize(..queues)],
@@ -142,6 +145,18 @@ impl Shared {
         };
         self.client.send(&queue.broker_name, &header, message.body().clone(), SEND_BACK_TIMEOUT).await?;
         Ok(())
+    }
+
+    /// The route of the group's retry topic, which brokers make when they first hear of the group, and name servers learn
+    /// of a moment later.
+    async fn retry_route(&self) -> Result<Arc<TopicRoute>, RouteError> {
+        let deadline = Instant::now() + SEND_BACK_TIMEOUT;
+        loop {
+            match self.client.route(self.subscriptions.retry_topic()).await {
+                Err(_) if Instant::now() < deadline => time::sleep(ROUTE_RETRY).await,
+                route => return route,
+            }
+        }
     }
 
     fn copy_properties(&self, message: &MessageExt, delay: Option<i32>, bad: Option<&BadPayload>) -> String {

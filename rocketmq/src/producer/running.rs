@@ -116,7 +116,13 @@ impl Running {
     ) -> Result<OnItsWay, SendError> {
         let admitted = self.in_flight.admit(amount.messages, amount.bytes, deadline).await;
         let waited = self.config.send_timeout;
-        admitted.ok_or_else(|| SendError::FlowControl { topic: topic.name.to_string(), waited })
+        let admitted =
+            admitted.ok_or_else(|| SendError::FlowControl { topic: topic.name.to_string(), waited })?;
+        // The producer may have found nothing on its way just before, and be shut down by now.
+        match self.closed.is_cancelled() {
+            false => Ok(admitted),
+            true => Err(SendError::NotRunning { group: self.group.to_string(), state: "is shut down" }),
+        }
     }
 
     /// The queues that can be written, asked for if they are not known yet.
