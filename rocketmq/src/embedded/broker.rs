@@ -95,7 +95,6 @@ impl Broker {
             }
             RequestCode::RECALL_MESSAGE => self.recall(command),
             RequestCode::CONSUMER_SEND_MSG_BACK => self.send_back(command),
-            RequestCode::END_TRANSACTION => self.end_transaction(command),
             RequestCode::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command),
             RequestCode::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command),
             RequestCode::GET_MAX_OFFSET => self.get_max_offset(command),
@@ -150,10 +149,16 @@ impl Broker {
         Ok(success())
     }
 
-    fn end_transaction(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
-        let end = EndTransaction::read(&command.ext_fields)?;
-        self.change(|state, now, effects| state.end_transaction(&end, now, effects))?;
-        Ok(success())
+    /// That a transaction is still open is not answered, whoever says it.
+    fn end_transaction(&self, command: &RemotingCommand, answer: Answer) {
+        let ended = EndTransaction::read(&command.ext_fields)
+            .map_err(Refusal::from)
+            .and_then(|end| self.change(|state, now, effects| state.end_transaction(&end, now, effects)));
+        match ended {
+            Ok(true) => answer.send(success()),
+            Ok(false) => {}
+            Err(refusal) => answer.send(refusal.into_command()),
+        }
     }
 
     fn pull(&self, connection: &Connection, command: &RemotingCommand, answer: Answer) {
@@ -353,6 +358,7 @@ impl Service for Broker {
                 self.reply(connection, &command, answer);
             }
             RequestCode::POP_MESSAGE => self.pop(connection, &command, answer),
+            RequestCode::END_TRANSACTION => self.end_transaction(&command, answer),
             RequestCode::GET_CONSUMER_RUNNING_INFO
             | RequestCode::CONSUME_MESSAGE_DIRECTLY
             | RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => self.relay(&command, answer),

@@ -182,13 +182,13 @@ impl State {
         Ok(Appended { queue_offset, position, tag_hash: 0 })
     }
 
-    /// A producer says what has become of a transaction (37).
+    /// A producer says what has become of a transaction (37); `false` where that is still not known.
     pub(super) fn end_transaction(
         &mut self,
         end: &EndTransaction,
         now: Now,
         effects: &mut Effects,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         match end.commit_or_rollback {
             sys_flag::TRANSACTION_COMMIT => {
                 let id = self.transactions.find(end)?;
@@ -203,9 +203,12 @@ impl State {
                 let id = self.transactions.find(end)?;
                 self.transactions.remove(id);
             }
-            _ => debug!(group = %end.producer_group, message_id = end.msg_id, "a transaction is still open"),
+            _ => {
+                debug!(group = %end.producer_group, message_id = end.msg_id, "a transaction is still open");
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Asks about the transactions that have been open for too long, and gives up those that were asked about too often.
