@@ -54,6 +54,8 @@ pub struct EndingTransaction<'a> {
     pub address: &'a str,
     /// Its name; empty where one that asked did not say it.
     pub broker_name: &'a str,
+    /// The topic that the message is for, as the sender knows it.
+    pub topic: &'a str,
     /// The id of the message.
     pub message_id: &'a str,
     /// The id of the transaction, on 5.x brokers.
@@ -64,6 +66,10 @@ pub struct EndingTransaction<'a> {
     pub reason: Option<&'a str>,
     /// Whether the broker has asked; else the local part has just ended.
     pub from_check: bool,
+    /// The region of the broker, if it says one.
+    pub region_id: Option<&'a str>,
+    /// Whether the broker wants [traces](crate::Tracer) of the message.
+    pub is_traced: bool,
     /// The message's properties as they travel (see [`properties`](crate::message::properties)).
     pub properties: &'a str,
     /// The message's body.

@@ -1,5 +1,5 @@
-//! Message traces: who sent a message, who handled it and how that went, as messages to a topic that consoles and
-//! `mqadmin queryMsgTraceById` read.
+//! Message traces: who sent a message, what became of its transaction, who handled it and how that went, as messages to a
+//! topic that consoles and `mqadmin queryMsgTraceById` read.
 //!
 //! A [`Tracer`] is a hook of producers and consumers. What they tell it becomes [records](record), which a task of its own,
 //! the [dispatcher], sends some at a time; where that cannot keep up, traces are dropped, never messages held up.
@@ -22,7 +22,7 @@ use crate::config::{ProducerConfig, TraceConfig};
 use crate::consumer::{ConsumeHook, Consumed, Consuming};
 use crate::error::{Error, Result};
 use crate::message::id;
-use crate::producer::{Producer, SendHook, SendResult, Sending};
+use crate::producer::{EndingTransaction, Producer, SendHook, SendResult, Sending};
 use crate::remoting::RequestError;
 use crate::tasks::Tasks;
 
@@ -33,7 +33,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is left gets at the end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes traces of what producers send and consumers handle.
+/// Writes traces of what producers send, of how their transactions end, and of what consumers handle.
 ///
 /// `trace.enabled` in the configuration is all that an application needs. By hand, a tracer is registered at a manager
 /// and is a hook of those that shall be traced:
@@ -174,6 +174,12 @@ impl SendHook for Tracer {
             && sent.queue.topic.as_ref() != self.inner.config.topic
         {
             self.put(record::published(sending, sent, self.namespace(), SystemTime::now()));
+        }
+    }
+
+    fn end_transaction(&self, ending: &EndingTransaction<'_>) {
+        if ending.topic != self.inner.config.topic {
+            self.put(record::ended(ending, self.namespace(), SystemTime::now()));
         }
     }
 }

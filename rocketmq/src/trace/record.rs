@@ -12,7 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::client::namespace;
 use crate::consumer::{ConsumeStatus, Consumed, Consuming};
 use crate::message::properties;
-use crate::producer::{SendResult, Sending};
+use crate::producer::{EndingTransaction, SendResult, Sending, Transaction};
+
+/// Where a broker says none. Source: `MixAll.DEFAULT_TRACE_REGION_ID`.
+const DEFAULT_REGION: &str = "DefaultRegion";
 
 /// Records that travel together, since they are of the same message or the same call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +27,13 @@ pub(super) struct Entry {
     pub(super) text: String,
 }
 
-/// What kind of message was sent. Source: `MessageType`; these are its ordinals.
+/// What kind of message it is. Source: `MessageType`; these are its ordinals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Normal = 0,
     Half = 1,
+    /// Every end of a transaction, whatever that is.
+    Commit = 2,
     Delayed = 3,
 }
 
@@ -68,9 +73,43 @@ pub(super) fn published(
         .field(&sent.offset_message_id)
         .field(true)
         .end();
-    let keys = property(properties::KEYS).unwrap_or_default().split(' ').filter(|key| !key.is_empty());
-    let keys = [sent.message_id.as_str()].into_iter().chain(keys).map(str::to_owned).collect();
-    Some(Entry { region, keys, text })
+    Some(Entry { region, keys: keys(&sent.message_id, property(properties::KEYS)), text })
+}
+
+/// A transaction of which a broker is told what has become, or that it is still open.
+pub(super) fn ended(
+    ending: &EndingTransaction<'_>,
+    namespace: Option<&str>,
+    now: SystemTime,
+) -> Option<Entry> {
+    if !ending.is_traced {
+        return None;
+    }
+    let region = ending.region_id.unwrap_or(DEFAULT_REGION);
+    let property = |name| properties::find(ending.properties, name);
+    let mut text = String::new();
+    Record::begin(&mut text, "EndTransaction")
+        .field(ms(now))
+        .field(region)
+        .field(namespace::strip(namespace, ending.group))
+        .field(ending.topic)
+        .field(ending.message_id)
+        .field(property(properties::TAGS).unwrap_or_default())
+        .field(property(properties::KEYS).unwrap_or_default())
+        .field(ending.address)
+        .field(Kind::Commit as u8)
+        .field(ending.transaction_id.unwrap_or(ending.message_id))
+        .field(state_name(ending.transaction))
+        .field(ending.from_check)
+        .end();
+    let keys = keys(ending.message_id, property(properties::KEYS));
+    Some(Entry { region: region.to_owned(), keys, text })
+}
+
+/// By what a record of one message is found.
+fn keys(message_id: &str, keys: Option<&str>) -> Vec<String> {
+    let keys = keys.unwrap_or_default().split(' ').filter(|key| !key.is_empty());
+    [message_id].into_iter().chain(keys).map(str::to_owned).collect()
 }
 
 /// A call of a listener that begins, or, with how it went, has ended. `request` is the same for both.
@@ -132,6 +171,15 @@ fn context_code(status: ConsumeStatus) -> u8 {
         ConsumeStatus::TimedOut => 1,
         ConsumeStatus::Exception => 2,
         ConsumeStatus::Failed => 4,
+    }
+}
+
+/// Source: `LocalTransactionState`; these are its names.
+fn state_name(transaction: Transaction) -> &'static str {
+    match transaction {
+        Transaction::Commit => "COMMIT_MESSAGE",
+        Transaction::Rollback => "ROLLBACK_MESSAGE",
+        Transaction::Unknown => "UNKNOW",
     }
 }
 

@@ -99,13 +99,18 @@ impl Producer {
 }
 
 /// A transaction that ends, and how it is named to the broker.
-pub(super) struct Ending<'a> {
-    pub(super) address: &'a Address,
-    pub(super) end: EndTransaction,
-    pub(super) decision: &'a Decision,
+struct Ending<'a> {
+    address: &'a Address,
+    end: EndTransaction,
+    decision: &'a Decision,
+    /// Of the message, as its sender knows it.
+    topic: &'a str,
     /// The encoded properties of the message, and its body.
-    pub(super) properties: &'a str,
-    pub(super) body: &'a [u8],
+    properties: &'a str,
+    body: &'a [u8],
+    /// The broker's region, and whether it wants traces.
+    region_id: Option<&'a str>,
+    is_traced: bool,
 }
 
 impl Running {
@@ -170,8 +175,17 @@ impl Running {
             transaction_id: sent.transaction_id.clone(),
             broker_name: Some(Arc::clone(&queue.broker_name)),
         };
-        let (properties, body) = (message.properties.as_str(), &message.body);
-        self.end(Ending { address: &address, end, decision, properties, body }).await
+        self.end(Ending {
+            address: &address,
+            end,
+            decision,
+            topic: &topic.name,
+            properties: message.properties.as_str(),
+            body: &message.body,
+            region_id: sent.region_id.as_deref(),
+            is_traced: sent.is_traced,
+        })
+        .await
     }
 
     /// Answers the question of a broker, at the address from which it was asked.
@@ -191,24 +205,34 @@ impl Running {
             transaction_id: header.transaction_id.clone(),
             broker_name: header.broker_name.as_deref().map(Into::into),
         };
-        let (properties, body) = (message.encoded_properties(), message.body());
-        self.end(Ending { address, end, decision, properties, body }).await
+        self.end(Ending {
+            address,
+            end,
+            decision,
+            topic: message.topic(),
+            properties: message.encoded_properties(),
+            body: message.body(),
+            region_id: message.property(properties::MSG_REGION),
+            is_traced: message.property(properties::TRACE_ON) != Some("false"),
+        })
+        .await
     }
 
-    async fn end(
-        &self,
-        Ending { address, end, decision, properties, body }: Ending<'_>,
-    ) -> Result<(), RequestError> {
+    async fn end(&self, ending: Ending<'_>) -> Result<(), RequestError> {
+        let Ending { address, end, decision, topic, properties, body, region_id, is_traced } = ending;
         if !self.hooks.is_empty() {
             self.hooks.end_transaction(&EndingTransaction {
                 group: &self.group,
                 address,
                 broker_name: end.broker_name.as_deref().unwrap_or_default(),
+                topic,
                 message_id: &end.msg_id,
                 transaction_id: end.transaction_id.as_deref(),
                 transaction: decision.transaction,
                 reason: decision.reason.as_deref(),
                 from_check: end.from_transaction_check == Some(true),
+                region_id,
+                is_traced,
                 properties,
                 body,
             });
