@@ -4,5 +4,6 @@
 fn mistakes_are_explained_where_they_are_made() {
     let cases = trybuild::TestCases::new();
     cases.pass("compile/accepted.rs");
+    cases.pass("compile/accepted_transaction.rs");
     cases.compile_fail("compile/refused_*.rs");
 }

@@ -1,11 +1,11 @@
-//! What a listener may take.
+//! What a listener may take, and the check of a producer's transactions.
 
 use std::fmt;
 
 use super::{BadPayload, Delivery, StateKey};
 use crate::message::MessageExt;
 
-/// A type that a listener may take as an argument.
+/// A type that a listener may take as an argument; a check (`#[rocketmq::transaction]`), too, if it is not a batch.
 ///
 /// | Argument | Gives |
 /// |---|---|
@@ -14,6 +14,7 @@ use crate::message::MessageExt;
 /// | `Vec<MessageExt>`, `&[MessageExt]` | a batch, of as many as there are and at most the group's `batch` |
 /// | `Vec<Json<T>>`, `Vec<String>`, `Vec<Bytes>` | the bodies of a batch |
 /// | [`State<T>`](crate::listener::State) | a value that was given to the builder |
+/// | [`Producers`](crate::Producers) | the producers that the file declares |
 /// | [`ConsumeContext`](crate::listener::ConsumeContext) | group, topic, queue, attempt, the signal to stop |
 /// | [`Producer`](crate::Producer) | the default producer; [`State<Producers>`](crate::Producers) has all of them |
 /// | `Result<T, BadPayload>` of any of these | the same, and where it cannot be had, why: `on_bad_payload` is then the listener's own business |
@@ -39,9 +40,9 @@ use crate::message::MessageExt;
 /// # Ok::<(), BadPayload>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of a `#[rocketmq::listener]`",
-    label = "not a listener argument",
-    note = "a listener takes MessageExt, &MessageExt, Json<T>, String, Bytes, Vec<MessageExt>, &[MessageExt], Vec<Json<T>>, State<T>, ConsumeContext, Producer or Result<…, BadPayload>",
+    message = "`{Self}` cannot be an argument of a `#[rocketmq::listener]` or a `#[rocketmq::transaction]`",
+    label = "cannot be taken out of a message",
+    note = "both take MessageExt, &MessageExt, Json<T>, String, Bytes, State<T>, ConsumeContext, Producer, Producers or Result<…, BadPayload>; a listener also a batch: Vec<MessageExt>, &[MessageExt] or Vec<Json<T>>",
     note = "for your own type, implement `rocketmq::FromMessage`, or take it as `State<{Self}>` if it is shared application state"
 )]
 pub trait FromMessage<'a>: Sized {
