@@ -1,20 +1,21 @@
 //! Transactions: what is committed is delivered, what is not is not, whoever dies in between.
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::ProducerConfig;
 use rocketmq::message::properties;
 use rocketmq::{
-    EndingTransaction, Message, MessageExt, Producer, PushConsumer, SendError, SendHook, Transaction,
+    EndingTransaction, Message, MessageExt, Producer, PushConsumer, SendError, SendHook, SendResult,
+    Transaction,
 };
+use rocketmq_tests::{JavaProgram, ServerKind, Version, servers};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time;
 
 use crate::log;
 use crate::program::Program;
@@ -27,6 +28,7 @@ on_each_server! { Shared:
     the_local_part_decides_and_where_it_does_not_the_check_does,
     any_producer_of_the_group_is_asked,
     checks_are_bounded_and_those_beyond_are_asked_for_again,
+    java_and_this_library_answer_for_each_other,
 }
 
 /// A consumer of `topic`.
@@ -146,9 +148,15 @@ async fn the_local_part_decides_and_where_it_does_not_the_check_does(server: Ser
     let sent = producer.send_in_transaction(message("failed, panicked, then committed"), panicked).await?;
     assert_eq!(sent.reason.as_deref(), Some("it panicked: as it was told to"));
     // One whose caller goes away is open.
-    let left =
-        producer.send_in_transaction(message("left, then committed"), std::future::pending::<Transaction>());
-    assert!(time::timeout(Duration::from_millis(200), left).await.is_err());
+    let begun = Notify::new();
+    let local = async {
+        begun.notify_one();
+        pending::<Transaction>().await
+    };
+    tokio::select! {
+        ended = producer.send_in_transaction(message("left, then committed"), local) => bail!("it ended: {ended:?}"),
+        () = begun.notified() => {}
+    }
 
     let expected = [
         "committed",
@@ -157,7 +165,6 @@ async fn the_local_part_decides_and_where_it_does_not_the_check_does(server: Ser
         "failed, panicked, then committed",
         "left, then committed",
     ];
-    // Where the time was over before the half message was sent, nothing is.
     let expected: BTreeSet<_> = expected.map(str::to_owned).into();
     delivered.until_all(&expected).await?;
     asked
@@ -189,36 +196,42 @@ async fn the_local_part_decides_and_where_it_does_not_the_check_does(server: Ser
     Ok(())
 }
 
-/// A producer of transactions of `group`, whose check commits and notes.
-async fn committing(
-    server: &Server,
-    group: &str,
-    config: ProducerConfig,
-) -> Result<(MqClientManager, Producer, Seen)> {
+/// A producer of `group` that sends nothing, and whose check decides and notes.
+async fn deciding(server: &Server, group: &str) -> Result<(MqClientManager, Seen)> {
     let (manager, asked) = (server.manager(), Seen::default());
     let notes = asked.clone();
-    let check = move |message: MessageExt| {
-        let notes = notes.clone();
-        async move {
-            notes.note(&message);
-            Transaction::Commit
-        }
-    };
-    let producer = Producer::builder(group).config(config).check(check).build(&manager)?;
+    Producer::builder(group)
+        .config(producer_config())
+        .check(move |message| check(message, notes.clone()))
+        .build(&manager)?;
     manager.start().await?;
-    Ok((manager, producer, asked))
+    Ok((manager, asked))
+}
+
+/// Sends in transactions of `group` that nobody decides, and goes away.
+async fn leave_open(
+    server: &Server,
+    group: &str,
+    messages: impl IntoIterator<Item = Message>,
+) -> Result<Vec<SendResult>> {
+    let manager = server.manager();
+    let check = |_| async { Transaction::Unknown };
+    let producer = Producer::builder(group).config(producer_config()).check(check).build(&manager)?;
+    manager.start().await?;
+    let mut sent = Vec::new();
+    for message in messages {
+        sent.push(producer.send_in_transaction(message, async { Transaction::Unknown }).await?.sent);
+    }
+    manager.shutdown().await?;
+    Ok(sent)
 }
 
 async fn any_producer_of_the_group_is_asked(server: Server) -> Result<()> {
     let (topic, group) = (unique("orders"), unique("producer"));
     server.create_topic(&topic, 1).await?;
     let (consumer, delivered) = consume(&server, &topic).await?;
-    // It never sends anything itself.
-    let (other, _, asked) = committing(&server, &group, producer_config()).await?;
-    let (first, producer, _) = committing(&server, &group, producer_config()).await?;
-    let message = Message::new(&topic).body("left behind").check_immunity(Duration::from_millis(1_500));
-    producer.send_in_transaction(message, async { Transaction::Unknown }).await?;
-    first.shutdown().await?;
+    let (other, asked) = deciding(&server, &group).await?;
+    leave_open(&server, &group, [Message::new(&topic).body("left behind")]).await?;
     delivered.until_all(&BTreeSet::from(["left behind".to_owned()])).await?;
     assert_eq!(asked.bodies(), delivered.bodies());
     other.shutdown().await?;
@@ -234,13 +247,14 @@ async fn checks_are_bounded_and_those_beyond_are_asked_for_again(server: Server)
     let manager = server.manager();
     let (at_work, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counters = (Arc::clone(&at_work), Arc::clone(&most));
+    let (may_end, gate) = watch::channel(false);
     let check = move |_| {
-        let (at_work, most) = counters.clone();
+        let ((at_work, most), mut gate) = (counters.clone(), gate.clone());
         async move {
             most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            time::sleep(Duration::from_millis(50)).await;
+            let opened = gate.wait_for(|may_end| *may_end).await.map(drop);
             at_work.fetch_sub(1, Ordering::SeqCst);
-            Transaction::Commit
+            opened.map(|()| Transaction::Commit)
         }
     };
     let mut config = producer_config();
@@ -257,10 +271,58 @@ async fn checks_are_bounded_and_those_beyond_are_asked_for_again(server: Server)
     while let Some(sent) = sends.join_next().await {
         sent??;
     }
+    log::until_logged(&["as many checks run and wait as may", producer.group()]).await?;
+    wait::until("as many checks run as may", async || Ok(at_work.load(Ordering::SeqCst) == 3)).await?;
+    may_end.send_replace(true);
     delivered.until_all(&(0..COUNT).map(|number| number.to_string()).collect()).await?;
     assert_eq!(most.load(Ordering::SeqCst), 3);
-    log::until_logged(&["as many checks run and wait as may", producer.group()]).await?;
     manager.shutdown().await?;
+    consumer.shutdown().await?;
+    Ok(())
+}
+
+async fn java_and_this_library_answer_for_each_other(server: Server) -> Result<()> {
+    const SOURCE: &str = include_str!("../harness/java/Transactions.java");
+    const ROLLED_BACK: &str = "unknown, then rolled back";
+    let version = if server.is_4_9() { Version::V4_9_7 } else { Version::V5_5_0 };
+    if !servers()?.contains(&ServerKind::Apache(version)) {
+        return Ok(());
+    }
+    let (topic, left_by_us, left_by_java) = (unique("orders"), unique("by-us"), unique("by-java"));
+    server.create_topic(&topic, 2).await?;
+    let (consumer, delivered) = consume(&server, &topic).await?;
+    let (deciding, asked) = deciding(&server, &left_by_java).await?;
+    let messages = ["left by us", ROLLED_BACK]
+        .map(|body| Message::new(&topic).tag("rust").key("k").property("own", "p").body(body));
+    let ours = leave_open(&server, &left_by_us, messages).await?;
+
+    let name_server = server.name_server();
+    let arguments = [&name_server, &topic, &left_by_us, &left_by_java, "left by Java", ROLLED_BACK];
+    let mut java = JavaProgram::start(version, "Transactions", SOURCE, &arguments).await?;
+    let javas = java.lines("left: ", 2).await?;
+    java.lines("ready", 1).await?;
+    let of_ours = |body: &str, at: usize| format!("{body}|{topic}|rust|k|p|{}", ours[at].message_id);
+    let expected = BTreeSet::from([of_ours("left by us", 0), of_ours(ROLLED_BACK, 1)]);
+    wait::until("Java was asked about what we have left", async || {
+        Ok(java.lines("checked: ", 2).await?.into_iter().collect::<BTreeSet<_>>() == expected)
+    })
+    .await?;
+    delivered.until_all(&["sent by Java", "left by us", "left by Java"].map(str::to_owned).into()).await?;
+    asked.until("we were asked about what Java has left", |handled| handled.times.len() == 2).await?;
+    for (body, id) in ["left by Java", ROLLED_BACK].into_iter().zip(&javas) {
+        let asked = asked.messages();
+        let message = asked.iter().find(|message| message.body_str() == body).context("we were asked")?;
+        assert_eq!((&*message.message_id(), message.topic()), (id.as_str(), topic.as_str()));
+        assert_eq!((message.tag(), message.keys().next()), (Some("java"), Some("k")));
+        assert_eq!(message.property("own"), Some("p"));
+    }
+    for (body, id) in [("left by us", &ours[0].message_id), ("left by Java", &javas[0])] {
+        let delivered = delivered.messages();
+        let message = delivered.iter().find(|message| message.body_str() == body).context("it is there")?;
+        assert_eq!(*message.message_id(), **id);
+    }
+    java.stop().await?;
+    deciding.shutdown().await?;
     consumer.shutdown().await?;
     Ok(())
 }
