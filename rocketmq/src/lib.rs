@@ -68,6 +68,7 @@ mod protocol;
     allow(dead_code, unused_imports, reason = "half of it is the server's")
 )]
 mod remoting;
+mod sql;
 mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -21,6 +21,7 @@ mod declare;
 mod delays;
 mod faults;
 mod java_client;
+mod filters;
 mod lite_pull;
 mod members;
 mod operate;

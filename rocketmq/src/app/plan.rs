@@ -279,7 +279,12 @@ fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigEr
         let handler = handler.with_state(state.clone().unwrap_or_default());
         let handler = handler.within(around_listeners_of(&name, &arounds, &group_arounds));
         let mut text = |text: &str| resolved(loaded, text, &place, problems);
-        let (Some(group), Some(topic)) = (text(&group), text(&topic)) else { continue };
+        let (Some(group), Some(topic), Some(expression)) =
+            (text(&group), text(&topic), text(filter.expression()))
+        else {
+            continue;
+        };
+        let filter = filter.with_expression(expression);
         let subscription = Subscription { topic: topic.into(), filter, handler, place };
         let one = Declared {
             cluster: DEFAULT_CLUSTER.to_owned(),

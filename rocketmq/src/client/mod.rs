@@ -9,6 +9,7 @@ mod broker_version;
 mod calls;
 mod clients;
 mod commands;
+mod filter_check;
 mod heartbeat;
 mod id;
 mod name_servers;

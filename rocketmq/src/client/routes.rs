@@ -149,6 +149,17 @@ impl MqClient {
         brokers.iter().filter_map(|broker| master(&broker.broker_name)).collect()
     }
 
+    /// One address of each broker that holds `topic`, the master's if there is one.
+    pub(super) fn addresses_of(&self, topic: &str) -> Vec<Address> {
+        let tables = self.routes.lock();
+        let brokers = tables.topics.get(topic).map(|route| route.brokers()).unwrap_or_default();
+        let addresses = brokers.iter().filter_map(|broker| tables.brokers.get(broker.broker_name.as_str()));
+        addresses
+            .filter_map(|addresses| route::choose(addresses, Access::Read { broker_id: route::MASTER }))
+            .cloned()
+            .collect()
+    }
+
     /// Any queue of the broker `name` that some topic has there, for a question that every broker answers.
     pub(crate) fn any_queue_on(&self, name: &str) -> Option<MessageQueue> {
         let tables = self.routes.lock();

@@ -75,7 +75,7 @@ use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState
 use crate::clock::Clock;
 use crate::config::{ClusterConfig, ConsumeFrom, ConsumerConfig};
 use crate::error::{Error, Result};
-use crate::listener::{Around, ExpressionType, Filter, Handler, IntoConsumeResult};
+use crate::listener::{Around, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
 use crate::producer::Replier;
 use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
@@ -338,9 +338,6 @@ impl PushConsumer {
         {
             return fail(problem);
         }
-        if let Some(missing) = not_yet(&wishes.subscriptions) {
-            return fail(missing);
-        }
         Ok(())
     }
 
@@ -481,19 +478,12 @@ impl std::fmt::Debug for PushConsumer {
     }
 }
 
-/// What can be asked for and is not there yet: better an error at start than a setting without effect.
-fn not_yet(subscriptions: &[Subscription]) -> Option<String> {
-    let sql = subscriptions
-        .iter()
-        .find(|subscription| subscription.filter.expression_type() == ExpressionType::Sql92)?;
-    Some(format!("{}: `sql` is not supported yet; use `tag`", sql.place))
-}
-
 impl Shared {
     async fn start(self: &Arc<Self>) -> Result<()> {
         let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
         self.client.add_consumer(&self.group, Arc::downgrade(&member));
         self.client.find_routes(&self.group, self.subscriptions.topics()).await?;
+        self.check_filters().await?;
         // Brokers refuse the pulls of a group that they do not know.
         self.client.heartbeat_all().await;
         if let Some(pop) = &self.pop {
@@ -513,6 +503,17 @@ impl Shared {
         let every =
             (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
         self.spawn_periodic("clean expired", every, |shared| async move { shared.clean_expired().await });
+        Ok(())
+    }
+
+    /// Asks the brokers whether they can filter as the listeners want.
+    async fn check_filters(&self) -> Result<()> {
+        for data in self.subscriptions.data() {
+            if let Err(reason) = self.client.check_filter(&self.group, &data).await {
+                let listener = self.subscriptions.place(&data.topic).unwrap_or_default();
+                return Err(Error::consumer(&self.group, format!("{listener}: {reason}")));
+            }
+        }
         Ok(())
     }
 

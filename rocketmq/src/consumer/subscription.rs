@@ -117,6 +117,11 @@ impl Subscriptions {
         self.topics.values().map(|wanted| wanted.data.clone()).collect()
     }
 
+    /// Where the first listener of `topic` was declared.
+    pub(crate) fn place(&self, topic: &str) -> Option<&str> {
+        self.wanted(topic)?.listeners.first().map(|at| self.all[*at].place.as_str())
+    }
+
     pub(crate) fn handler(&self, listener: usize) -> &Handler {
         &self.all[listener].handler
     }
@@ -186,7 +191,7 @@ fn conflict(first: &Subscription, second: &Subscription) -> Option<Conflict> {
     } else if is_sql(first) || is_sql(second) {
         (
             "an `sql` listener must be the only one of its group that takes messages",
-            "give them different groups",
+            "give them different groups, or one listener for both: brokers filter a topic of a group by one expression",
         )
     } else if a.is_empty() && b.is_empty() || a.iter().any(|tag| b.contains(tag)) {
         (

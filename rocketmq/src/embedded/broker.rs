@@ -11,7 +11,6 @@ use super::clock::{BrokerClock, Now};
 use super::effects::Effects;
 use super::endpoint::{Connection, Service};
 use super::names::REGION;
-use super::pulling::unsupported_filter;
 use super::sending::SendRequest;
 use super::state::{Refusal, State};
 use super::store::{Boundary, MAX_QUEUES, Queue, TopicConfig};
@@ -105,7 +104,7 @@ impl Broker {
             RequestCode::HEART_BEAT => self.heartbeat(connection, command),
             RequestCode::UNREGISTER_CLIENT => self.unregister(connection, command),
             RequestCode::GET_CONSUMER_LIST_BY_GROUP => self.get_consumer_list(command),
-            RequestCode::CHECK_CLIENT_CONFIG => check_client(command),
+            RequestCode::CHECK_CLIENT_CONFIG => self.check_client(command),
             RequestCode::LOCK_BATCH_MQ => self.lock(command),
             RequestCode::UNLOCK_BATCH_MQ => self.unlock(command),
             RequestCode::UPDATE_AND_CREATE_TOPIC => self.create_topic(command),
@@ -309,6 +308,12 @@ impl Broker {
         Ok(success().with_body(json::write(&ConsumerList { consumer_id_list })))
     }
 
+    fn check_client(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
+        let check: CheckClientConfig = json::read(&command.body)?;
+        self.with_state(|state| state.check_client(&check.subscription_data))?;
+        Ok(success())
+    }
+
     fn lock(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
         let LockBatch { consumer_group, client_id, mq_set, .. } = json::read(&command.body)?;
         let lock_ok_mq_set = self.change(|state, now, _| {
@@ -401,13 +406,4 @@ fn read_send(connection: &Connection, command: &RemotingCommand) -> Result<SendR
     let is_batch = header.batch == Some(true);
     let body: Bytes = command.body.clone();
     Ok(SendRequest { header, body, is_batch, from: connection.remote, version: command.version })
-}
-
-/// Expressions of tags always work; others never here.
-fn check_client(command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
-    let check: CheckClientConfig = json::read(&command.body)?;
-    match check.subscription_data.expression_type.as_str() {
-        "" | "TAG" => Ok(success()),
-        kind => Err(unsupported_filter(kind)),
-    }
 }

@@ -41,12 +41,16 @@ impl HeldPulls {
         queues.entry(pull.header.queue_id).or_default().push(pull);
     }
 
-    /// Takes out those who wait for a message with one of these tags in this queue.
-    pub(super) fn arrived(&mut self, topic: &str, queue_id: i32, tag_hashes: &[i32]) -> Vec<HeldPull> {
+    /// Takes out those who wait for a message in this queue that their filters want.
+    pub(super) fn arrived(
+        &mut self,
+        topic: &str,
+        queue_id: i32,
+        wants: impl Fn(&Filter) -> bool,
+    ) -> Vec<HeldPull> {
         let waiting = self.by_topic.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id));
         let Some(waiting) = waiting else { return Vec::new() };
-        let wakes = |pull: &mut HeldPull| tag_hashes.iter().any(|hash| pull.filter.matches(*hash));
-        let woken: Vec<_> = waiting.extract_if(.., wakes).collect();
+        let woken: Vec<_> = waiting.extract_if(.., |pull| wants(&pull.filter)).collect();
         self.count -= woken.len();
         woken
     }

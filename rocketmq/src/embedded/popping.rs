@@ -144,7 +144,7 @@ impl State {
         let config = self.check_pop(header)?;
         let group = self.group(&header.consumer_group)?;
         let expression = header.exp.as_deref().unwrap_or_default();
-        let filter = Filter::parse(expression, header.exp_type.as_deref().unwrap_or_default())?;
+        let filter = Filter::parse(expression, header.exp_type.as_deref().unwrap_or_default(), &self.policy)?;
         if let Filter::Unsupported(kind) = &filter {
             return Err(super::pulling::unsupported_filter(kind));
         }
@@ -236,7 +236,7 @@ impl State {
             if is_full {
                 break;
             }
-            if filter.matches(record.tag_hash) {
+            if filter.matches(record) {
                 basket.bytes += record.bytes.len();
                 taken.push((next, record.bytes.clone(), record.position, record.stored_at_ms));
             }

@@ -11,13 +11,14 @@ use super::effects::Effects;
 use super::endpoint::ConnectionId;
 use super::groups::Unsubscribed;
 use super::held_pulls::HeldPull;
-use super::state::{Refusal, State};
-use super::store::Queue;
-use crate::message::tag;
+use super::state::{Policy, Refusal, State};
+use super::store::{Queue, StoredRecord};
+use crate::message::{properties, stored, tag};
 use crate::protocol::body::{SubscriptionData, perm};
 use crate::protocol::header::{Header, PullMessage, PullMessageResponse, pull_flag};
 use crate::protocol::{RemotingCommand, ResponseCode};
 use crate::remoting::Answer;
+use crate::sql::Selector;
 
 /// What one answer holds at most, as with a broker that reads from memory.
 const MAX_MESSAGES: usize = 32;
@@ -28,14 +29,20 @@ const MAX_SCANNED: usize = 800;
 const MAX_SUSPENSION: Duration = Duration::from_secs(60 * 60);
 
 /// Which messages of a topic a group wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Filter {
     All,
     /// Those with one of these tag hashes.
     Tags(Vec<i32>),
+    /// Those whose properties match.
+    Sql(Selector),
+    /// An expression that cannot be read.
+    Broken,
     /// An expression of this kind, which this broker does not read.
     Unsupported(String),
 }
+
+const SQL92: &str = "SQL92";
 
 impl Filter {
     /// What a heartbeat asks for: the hashes are the client's.
@@ -43,12 +50,17 @@ impl Filter {
         match subscription.expression_type.as_str() {
             "" | "TAG" if tag::parse(&subscription.sub_string).is_empty() => Self::All,
             "" | "TAG" => Self::Tags(subscription.code_set.clone()),
+            SQL92 => Self::sql(&subscription.sub_string),
             kind => Self::Unsupported(kind.to_owned()),
         }
     }
 
+    fn sql(expression: &str) -> Self {
+        Selector::parse(expression).map_or(Self::Broken, Self::Sql)
+    }
+
     /// What a pull itself asks for.
-    pub(super) fn parse(expression: &str, kind: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(expression: &str, kind: &str, policy: &Policy) -> Result<Self, Refusal> {
         let tags = tag::parse(expression);
         match kind {
             "" | "TAG" if matches!(expression, "" | "*") => Ok(Self::All),
@@ -57,15 +69,21 @@ impl Filter {
                 "parse the consumer's subscription failed",
             )),
             "" | "TAG" => Ok(Self::Tags(tags.into_iter().map(tag::hash).collect())),
+            // What a broker cannot read in a pull it does not heed; clients ask before ([`State::check_client`]).
+            SQL92 if policy.property_filter => Ok(Selector::parse(expression).map_or(Self::All, Self::Sql)),
             kind => Ok(Self::Unsupported(kind.to_owned())),
         }
     }
 
-    pub(super) fn matches(&self, tag_hash: i32) -> bool {
+    pub(super) fn matches(&self, record: &StoredRecord) -> bool {
         match self {
             Self::All => true,
-            Self::Tags(hashes) => hashes.contains(&tag_hash),
-            Self::Unsupported(_) => false,
+            Self::Tags(hashes) => hashes.contains(&record.tag_hash),
+            Self::Sql(selector) => {
+                let encoded = stored::encoded_properties(&record.bytes).unwrap_or_default();
+                selector.matches(|name| properties::find(encoded, name))
+            }
+            Self::Broken | Self::Unsupported(_) => false,
         }
     }
 }
@@ -167,7 +185,11 @@ impl State {
     fn filter(&self, header: &PullMessage) -> Result<Arc<Filter>, Refusal> {
         let filter = if header.sys_flag & pull_flag::SUBSCRIPTION != 0 {
             let expression = header.subscription.as_deref().unwrap_or_default();
-            Arc::new(Filter::parse(expression, header.expression_type.as_deref().unwrap_or_default())?)
+            Arc::new(Filter::parse(
+                expression,
+                header.expression_type.as_deref().unwrap_or_default(),
+                &self.policy,
+            )?)
         } else {
             let subscription =
                 self.groups.subscription(&header.consumer_group, &header.topic).map_err(|missing| {
@@ -185,7 +207,27 @@ impl State {
         };
         match &*filter {
             Filter::Unsupported(kind) => Err(unsupported_filter(kind)),
-            Filter::All | Filter::Tags(_) => Ok(filter),
+            Filter::Sql(_) | Filter::Broken if !self.policy.property_filter => Err(unsupported_filter(SQL92)),
+            Filter::Broken => {
+                let remark = "The broker's consumer filter data is not exist!Your expression may be wrong!";
+                Err(Refusal::new(ResponseCode::FILTER_DATA_NOT_EXIST, remark))
+            }
+            Filter::All | Filter::Tags(_) | Filter::Sql(_) => Ok(filter),
+        }
+    }
+
+    /// Whether consumers can be filtered for like this (46). Expressions of tags always work.
+    ///
+    /// Source: `ClientManageProcessor.checkClientConfig`.
+    pub(super) fn check_client(&self, subscription: &SubscriptionData) -> Result<(), Refusal> {
+        match Filter::of(subscription) {
+            Filter::All | Filter::Tags(_) => Ok(()),
+            Filter::Unsupported(kind) => Err(unsupported_filter(&kind)),
+            _ if !self.policy.property_filter => Err(unsupported_filter(SQL92)),
+            Filter::Sql(_) => Ok(()),
+            Filter::Broken => {
+                Err(Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, "Invalid MessageSelector. "))
+            }
         }
     }
 }
@@ -232,7 +274,7 @@ fn collect(queue: &Queue, header: &PullMessage, filter: &Filter, records: &mut V
     let mut next = header.queue_offset;
     let mut bytes = 0;
     for record in queue.from(header.queue_offset).take(MAX_SCANNED) {
-        if filter.matches(record.tag_hash) {
+        if filter.matches(record) {
             bytes += record.bytes.len();
             if !records.is_empty() && MAX_BYTES < bytes {
                 break;

@@ -167,8 +167,7 @@ impl State {
             stored.extend(self.store.append(&message, now));
         }
         let Some(first) = stored.first() else { return Err(Refusal::illegal_message()) };
-        let tag_hashes: Vec<_> = stored.iter().map(|stored| stored.tag_hash).collect();
-        self.wake_waiting(&batch.topic, batch.queue_id, &tag_hashes, now, effects);
+        self.wake_waiting(&batch.topic, batch.queue_id, first.queue_offset, now, effects);
         let ids: Vec<_> =
             stored.iter().map(|stored| id::of_offset(self.store.host(), stored.position)).collect();
         Ok(response(ids.join(","), batch.queue_id, first.queue_offset, unique_key))
@@ -195,7 +194,7 @@ impl State {
         if let Some(due) = self.delayed.next_time() {
             self.wake_at(due);
         }
-        Ok(Appended { queue_offset, position, tag_hash: 0 })
+        Ok(Appended { queue_offset, position })
     }
 
     /// The topic that a send goes to, which a first send may create.

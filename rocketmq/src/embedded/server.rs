@@ -58,6 +58,7 @@ pub struct ServerBuilder {
     delay_levels: Vec<Duration>,
     queues: u32,
     auto_create_topics: bool,
+    property_filter: bool,
     max_bytes: usize,
     max_messages_per_queue: usize,
     server_side_reset_offset: bool,
@@ -72,6 +73,7 @@ impl Default for ServerBuilder {
             delay_levels: DELAY_LEVELS.map(Duration::from_secs).into(),
             queues: 8,
             auto_create_topics: true,
+            property_filter: true,
             max_bytes: 256 << 20,
             max_messages_per_queue: 1_000_000,
             server_side_reset_offset: true,
@@ -119,6 +121,14 @@ impl ServerBuilder {
     /// Production brokers often do not: with `false`, a topic that was forgotten is found in the test.
     pub fn auto_create_topics(mut self, auto_create: bool) -> Self {
         self.auto_create_topics = auto_create;
+        self
+    }
+
+    /// Whether consumers may choose messages by SQL92; default `true`.
+    ///
+    /// Real brokers have `enablePropertyFilter=false` unless told otherwise: `false` shows what a program says then.
+    pub fn property_filter(mut self, enabled: bool) -> Self {
+        self.property_filter = enabled;
         self
     }
 
@@ -196,6 +206,7 @@ impl ServerBuilder {
         let delayed = DelayedMessages::new(self.delay_levels.len(), self.max_bytes);
         let policy = Policy {
             delay_levels: self.delay_levels,
+            property_filter: self.property_filter,
             pushes_resets: !self.server_side_reset_offset,
             checks: self.checks,
         };

@@ -18,6 +18,7 @@ use super::leases::Leases;
 use super::locks::Locks;
 use super::names;
 use super::offsets::Offsets;
+use super::pulling::Filter;
 use super::replying::Requesters;
 use super::store::{Appended, NewMessage, Store, TopicConfig};
 use super::transactions::{CheckPolicy, Transactions};
@@ -66,6 +67,8 @@ pub(super) struct Policy {
     /// Whether members are told to go on from other offsets, as brokers before 5.1 do it.
     pub(super) pushes_resets: bool,
     pub(super) checks: CheckPolicy,
+    /// Whether messages may be filtered by their properties.
+    pub(super) property_filter: bool,
 }
 
 /// All that the broker knows.
@@ -164,20 +167,22 @@ impl State {
         effects: &mut Effects,
     ) -> Option<Appended> {
         let appended = self.store.append(message, now)?;
-        self.wake_waiting(&message.topic, message.queue_id, &[appended.tag_hash], now, effects);
+        self.wake_waiting(&message.topic, message.queue_id, appended.queue_offset, now, effects);
         Some(appended)
     }
 
-    /// Answers those who wait for messages with these tags.
+    /// Answers those who wait for one of the messages of a queue that came from this offset on.
     pub(super) fn wake_waiting(
         &mut self,
         topic: &str,
         queue_id: i32,
-        tag_hashes: &[i32],
+        from: i64,
         now: Now,
         effects: &mut Effects,
     ) {
-        for pull in self.held.arrived(topic, queue_id, tag_hashes) {
+        let Some(queue) = self.store.queue(topic, queue_id) else { return };
+        let wants = |filter: &Filter| queue.from(from).any(|record| filter.matches(record));
+        for pull in self.held.arrived(topic, queue_id, wants) {
             self.answer_held(pull, effects);
         }
         self.wake_pops(topic, now, effects);

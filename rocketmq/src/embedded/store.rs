@@ -71,8 +71,6 @@ pub(super) struct Appended {
     pub(super) queue_offset: i64,
     /// Its place in the commit log.
     pub(super) position: i64,
-    /// By which pulls are filtered: 0 for a message without a tag.
-    pub(super) tag_hash: i32,
 }
 
 /// How many queues a topic has, and what may be done with them.
@@ -120,6 +118,7 @@ pub(super) struct Queue {
 pub(super) struct StoredRecord {
     pub(super) bytes: Bytes,
     pub(super) position: i64,
+    /// By which pulls are filtered: 0 for a message without a tag.
     pub(super) tag_hash: i32,
     pub(super) stored_at_ms: i64,
 }
@@ -265,7 +264,7 @@ impl Store {
             let oldest = self.log.first_key_value().map(|(position, _)| *position);
             self.drop_record(oldest);
         }
-        Some(Appended { queue_offset, position, tag_hash })
+        Some(Appended { queue_offset, position })
     }
 
     /// A place in the commit log for a message that is not in a queue yet.

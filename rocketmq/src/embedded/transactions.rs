@@ -179,7 +179,7 @@ impl State {
         let due = now.instant + wait;
         let queue_offset = self.transactions.hold(message, position, due)?;
         self.wake_at(due);
-        Ok(Appended { queue_offset, position, tag_hash: 0 })
+        Ok(Appended { queue_offset, position })
     }
 
     /// A producer says what has become of a transaction (37); `false` where that is still not known.

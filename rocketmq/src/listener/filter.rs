@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::message::tag;
+use crate::sql::Selector;
 
 /// Which messages of a topic a consumer wants: by tag, or by an SQL92 expression over properties.
 ///
@@ -53,7 +54,11 @@ impl Filter {
 
     /// Messages whose properties fulfil `expression`, for example `region = 'eu' AND amount > 100`.
     ///
-    /// The broker evaluates it; it refuses the consumer at its start unless `enablePropertyFilter` is set there.
+    /// The broker evaluates it, and refuses the consumer at its start unless `enablePropertyFilter` is set there. There are
+    /// `AND`, `OR`, `NOT`, `=`, `<>`, `>`, `>=`, `<`, `<=`, `BETWEEN`, `IN ('a', 'b')`, `IS NULL`, `IS NOT NULL`, and since
+    /// 5.0 `CONTAINS`, `STARTSWITH` and `ENDSWITH`; texts in single quotes, numbers, `TRUE` and `FALSE`. `TAGS` and `KEYS` are
+    /// properties like others. A message whose property is no number does not match what compares it with one, not even
+    /// beside an `OR`.
     pub fn sql(expression: impl Into<String>) -> Self {
         Self { kind: ExpressionType::Sql92, expression: expression.into(), tags: Vec::new() }
     }
@@ -61,6 +66,14 @@ impl Filter {
     /// All messages.
     pub fn all() -> Self {
         Self::tag("*")
+    }
+
+    /// The same with another expression: that in which placeholders are resolved.
+    pub(crate) fn with_expression(&self, expression: String) -> Self {
+        match self.kind {
+            ExpressionType::Tag => Self::tag(expression),
+            ExpressionType::Sql92 => Self::sql(expression),
+        }
     }
 
     /// The expression as it was written; `*` for all messages.
@@ -90,7 +103,11 @@ impl Filter {
         let checked = match self.kind {
             ExpressionType::Tag => check_tags(self.expression.trim()),
             ExpressionType::Sql92 if self.expression.trim().is_empty() => Err("it is empty".to_owned()),
-            ExpressionType::Sql92 => Ok(()),
+            ExpressionType::Sql92 => match Selector::parse(&self.expression) {
+                // Whatever a broker may accept is for the broker to judge.
+                Err(error) if !error.is_arguable() => Err(error.to_string()),
+                _ => Ok(()),
+            },
         };
         checked.map_err(|rule| FilterError { kind: self.kind, expression: self.expression.clone(), rule })
     }
@@ -156,6 +173,7 @@ mod tests {
             (Filter::all(), "*", &[]),
             (Filter::from("a"), "a", &["a"]),
             (Filter::sql("a > 1"), "a > 1", &[]),
+            (Filter::sql("(a LIKE 'x')"), "(a LIKE 'x')", &[]),
         ] {
             assert_eq!((filter.expression(), filter.to_string()), (expression, expression.to_owned()));
             assert_eq!(filter.tags(), tags);
@@ -189,6 +207,7 @@ mod tests {
             (Filter::tag("a b"), "`a b` is not one word"),
             (Filter::tag("a\u{1}"), "is not one word"),
             (Filter::sql(" "), "\" \" cannot be a filter of type SQL92: it is empty"),
+            (Filter::sql("a == 1"), "at column 4: expected a property"),
         ] {
             let error = filter.check().unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -100,6 +100,24 @@ pub(crate) fn decode(record: Bytes, max_body_bytes: usize) -> Result<MessageExt,
     }
 }
 
+/// The encoded properties of a record, without a look at its body; `None` where it is no record.
+pub(crate) fn encoded_properties(record: &[u8]) -> Option<&str> {
+    let mut cursor = Cursor { record, at: SYS_FLAG_AT };
+    let sys_flag = cursor.i32("the system flag").ok()?;
+    cursor.skip(8 + host_len(sys_flag & sys_flag::BORN_HOST_V6) + 8, "the born host").ok()?;
+    cursor.skip(host_len(sys_flag & sys_flag::STORE_HOST_V6) + 4 + 8, "the store host").ok()?;
+    let body_len = cursor.i32("the body length").ok()?;
+    cursor.span(body_len, "the body").ok()?;
+    let topic_len = match i32_at(record, 4)? {
+        MAGIC_V1 => cursor.u8("the topic length").ok()?.into(),
+        _ => cursor.i16("the topic length").ok()?.into(),
+    };
+    cursor.span(topic_len, "the topic").ok()?;
+    let properties_len = cursor.i16("the properties length").ok()?;
+    let properties = cursor.span(properties_len.into(), "the properties").ok()?;
+    std::str::from_utf8(&record[properties.range()]).ok()
+}
+
 fn error(record: &[u8], reason: String) -> RecordError {
     RecordError {
         queue_offset: i64_at(record, QUEUE_OFFSET_AT).unwrap_or(-1),

@@ -132,6 +132,7 @@ requests! {
     GetConsumerList = GET_CONSUMER_LIST_BY_GROUP -> JsonBody<body::ConsumerList>;
     NotifyConsumerIdsChanged = NOTIFY_CONSUMER_IDS_CHANGED -> ();
     CreateTopic = UPDATE_AND_CREATE_TOPIC -> ();
+    CheckClient = CHECK_CLIENT_CONFIG -> ();
     LockBatchMq = LOCK_BATCH_MQ -> JsonBody<body::LockedQueues>;
     UnlockBatchMq = UNLOCK_BATCH_MQ -> ();
     RecallMessage = RECALL_MESSAGE -> RecallMessageResponse;
@@ -328,6 +329,11 @@ header! {
 bare! {
     /// This client and its groups live (34); the body says which.
     Heartbeat
+}
+
+bare! {
+    /// Can you filter by this subscription (46)? The body is a [`CheckClientConfig`](body::CheckClientConfig).
+    CheckClient
 }
 
 bare! {

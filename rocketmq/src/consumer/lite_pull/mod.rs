@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::listener::{ExpressionType, Filter};
 use crate::message::{MessageExt, MessageQueue};
 use crate::remoting::RequestType;
+use crate::sql::Selector;
 
 /// A consumer that is asked for messages: it pulls them ahead and holds them until [`poll`](Self::poll) or
 /// [`messages`](Self::messages) takes them.
@@ -210,10 +211,14 @@ impl LitePullConsumer {
         check_topic(topic).map_err(|error| Error::consumer(self.group(), error))?;
         filter.check().map_err(|error| Error::consumer(self.group(), error))?;
         match filter.expression_type() {
+            // Lite pull carries its filter in every pull, where a broker that cannot read one gives all messages.
+            ExpressionType::Sql92 => Selector::parse(filter.expression()).map(|_| ()).map_err(|error| {
+                Error::consumer(
+                    self.group(),
+                    format!("sql = {filter:?}: {error}", filter = filter.expression()),
+                )
+            }),
             ExpressionType::Tag => Ok(()),
-            ExpressionType::Sql92 => {
-                Err(Error::consumer(self.group(), format!("{topic}: `sql` is not supported yet; use tags")))
-            }
         }
     }
 

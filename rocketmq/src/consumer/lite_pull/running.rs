@@ -20,10 +20,10 @@ use crate::config::LitePullConfig;
 use crate::consumer::allocate::{self, AllocateStrategy};
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::start_offset::first_offset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::listener::Filter;
 use crate::message::{MessageExt, MessageQueue};
-use crate::protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel};
+use crate::protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::remoting::RequestError;
 use crate::tasks::Tasks;
@@ -93,8 +93,19 @@ impl Running {
         let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
         self.client.add_consumer(&self.group, Arc::downgrade(&member));
         self.client.find_routes(&self.group, &member.topics()).await?;
+        for filter in self.filters() {
+            let checked = self.client.check_filter(&self.group, &filter).await;
+            checked.map_err(|reason| Error::consumer(&self.group, reason))?;
+        }
         self.client.heartbeat_all().await;
         Ok(())
+    }
+
+    /// What is wanted of each topic, as it is on the wire.
+    fn filters(&self) -> Vec<SubscriptionData> {
+        let selection = self.selection();
+        let wanted = selection.filters();
+        wanted.map(|(topic, wanted)| wanted.data(&self.topic_on_wire(topic))).collect()
     }
 
     /// Begins to pull what is selected by now.

@@ -80,6 +80,11 @@ impl Selection {
         self.filters.get(topic).cloned()
     }
 
+    /// The topics of which only some messages are wanted, or of which queues are shared.
+    pub(super) fn filters(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Wanted>)> {
+        self.filters.iter()
+    }
+
     /// The topics whose queues are shared.
     pub(super) fn subscribed(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Wanted>)> {
         self.filters.iter().filter(|_| self.way == Some(Way::Subscribe))

@@ -68,10 +68,10 @@ async fn queues_are_locked_for_one_member_at_a_time() {
 }
 
 #[tokio::test]
-async fn expressions_of_tags_are_accepted_and_others_refused() {
+async fn expressions_of_tags_are_accepted_and_others_only_if_they_can_be_read() {
     let server = started().await;
     let client = Client::new(&server);
-    for (expression_type, code) in [("TAG", 0), ("", 0), ("SQL92", 1)] {
+    for (expression_type, code) in [("TAG", 0), ("", 0), ("SQL92", 23), ("SQL", 1)] {
         let subscription_data =
             SubscriptionData { expression_type: expression_type.into(), ..SubscriptionData::default() };
         let check = CheckClientConfig { subscription_data, ..CheckClientConfig::default() };
