@@ -79,8 +79,9 @@ pub use bytes::Bytes;
 pub use config::Config;
 pub use consumer::allocate;
 pub use consumer::{
-    Conflict, ConsumeHook, ConsumeStats, ConsumeStatus, Consumed, Consuming, LitePullConsumer,
-    LitePullConsumerBuilder, LitePullError, Messages, PushConsumer, PushConsumerBuilder, QueueChange,
+    Conflict, ConsumeHook, ConsumeStats, ConsumeStatus, Consumed, Consuming, FilterHook, Filtering,
+    LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages, PushConsumer, PushConsumerBuilder,
+    QueueChange,
 };
 pub use error::{Error, Result};
 pub use listener::{

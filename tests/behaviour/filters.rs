@@ -1,13 +1,15 @@
 //! Messages chosen by their properties.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use rocketmq::{App, Error, Filter, Message, PushConsumer};
+use rocketmq::config::SkipBefore;
+use rocketmq::{App, Error, Filter, Filtering, Message, MessageExt, PushConsumer};
 
 use crate::log;
 use crate::seen::Seen;
-use crate::sending::send_all;
+use crate::sending::{send, send_all, send_numbers};
 use crate::server::{Server, block_on, cluster, config, consumer_config, unique};
 use crate::wait;
 
@@ -17,6 +19,9 @@ on_each_server! { Shared:
     an_expression_that_the_broker_cannot_read_is_a_start_error_in_its_words,
     a_part_that_brokers_pass_over_is_warned_of,
     lite_pull_chooses_by_sql,
+    a_filter_hook_drops_messages_which_count_as_consumed,
+    a_rate_limit_holds_until_it_is_changed,
+    a_backlog_is_passed_over_up_to_a_time,
 }
 
 /// The messages: their bodies, tags and properties.
@@ -162,7 +167,7 @@ async fn an_expression_that_the_broker_cannot_read_is_a_start_error_in_its_words
     for part in [
         &broker,
         &topic,
-        "Invalid MessageSelector",
+        "SUBSCRIPTION_PARSE_FAILED",
         "(at column 9: expected an operator or `)`, found `LIKE`)",
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
@@ -240,6 +245,100 @@ async fn lite_pull_chooses_by_sql(server: Server) -> Result<()> {
     let error = consumer.subscribe(topic.as_str(), Filter::sql("(a LIKE 'x')"));
     let error = error.err().context("all messages would come")?;
     assert!(error.to_string().contains("at column 4"), "{error}");
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_filter_hook_drops_messages_which_count_as_consumed(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("hooked"), unique("group"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let manager = server.manager();
+    let name = topic.clone();
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .filter_hook(move |filtering: &Filtering<'_>, message: &MessageExt| {
+            assert_ne!(message.body_str(), "3", "a hook that panics lets its message through");
+            assert_eq!(filtering.queue.topic.as_ref(), name);
+            message.tag() != Some("other")
+        })
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    send_all(&producer, messages(&topic)).await?;
+
+    wait::until("all are passed", async || Ok(server.committed(&group, &topic, 1).await? == 8)).await?;
+
+    assert_eq!(seen.bodies(), chosen("012367"));
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_rate_limit_holds_until_it_is_changed(server: Server) -> Result<()> {
+    for orderly in [false, true] {
+        let (topic, group, seen) = (unique("limited"), unique("group"), Seen::default());
+        server.create_topic(&topic, 2).await?;
+        let (sender, producer) = server.producer().await?;
+        let sent = send_numbers(&producer, &topic, 50).await?;
+        let manager = server.manager();
+        let mut config = consumer_config();
+        config.rate_limit = Some("100/m".parse()?);
+        let builder =
+            PushConsumer::builder(&group).config(config).subscribe(topic.as_str(), "*", seen.listener());
+        let consumer = if orderly { builder.orderly() } else { builder }.build(&manager)?;
+        manager.start().await?;
+        let begun = Instant::now();
+
+        seen.until_count(4).await?;
+        // 600 ms between two of them, however slow this machine is.
+        assert!(Duration::from_millis(1_700) <= begun.elapsed(), "{:?}", begun.elapsed());
+        assert!(seen.count() < 50);
+        consumer.set_rate_limit(None);
+
+        seen.until_all(&sent).await?;
+        manager.shutdown().await?;
+        sender.shutdown().await?;
+    }
+    Ok(())
+}
+
+async fn a_backlog_is_passed_over_up_to_a_time(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("backlog"), unique("group"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let (first, handled) = (server.manager(), Seen::default());
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", handled.listener())
+        .build(&first)?;
+    first.start().await?;
+    handled.until_all(&send_numbers(&producer, &topic, 5).await?).await?;
+    first.shutdown().await?;
+    send(&producer, &topic, (0..15).map(|number| format!("old {number}"))).await?;
+    // Brokers and tests have one clock.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let time = SystemTime::now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let sent = send(&producer, &topic, ["new 1", "new 2"]).await?;
+    let mut config = consumer_config();
+    config.skip_before = Some(SkipBefore::Time(time));
+    let manager = server.manager();
+    PushConsumer::builder(&group)
+        .config(config)
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+
+    seen.until("the new ones were handled", |handled| {
+        sent.iter().all(|body| handled.times.contains_key(body))
+    })
+    .await?;
+
+    // Brokers before 5.0 may find the last old one.
+    assert!(seen.count() <= 3, "{:?}", seen.bodies());
+    wait::until("all are done", async || Ok(server.committed(&group, &topic, 1).await? == 22)).await?;
     manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())

@@ -10,7 +10,7 @@ use super::instruments::Instruments;
 use super::plan::{ByHand, Listeners, Plan};
 use super::{App, signals};
 use crate::config::{Config, LoadedConfig};
-use crate::consumer::{ConsumeHook, ConsumeHooks};
+use crate::consumer::{ConsumeHook, ConsumeHooks, FilterHook};
 use crate::error::{Error, Result};
 use crate::listener::{
     Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, State, StateMap, listeners,
@@ -160,6 +160,12 @@ impl AppBuilder {
     /// Runs `hook` before and after every call of a listener, after those that were added before.
     pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
         self.consume_hooks.add(hook);
+        self
+    }
+
+    /// Asks `hook` of every message that was pulled whether a listener is to get it, after those that were added before.
+    pub fn filter_hook(mut self, hook: impl FilterHook) -> Self {
+        self.consume_hooks.add_filter(hook);
         self
     }
 

@@ -53,7 +53,8 @@ impl MqClient {
                             "; set enablePropertyFilter=true in its broker.conf, or choose by tag".to_owned()
                         }
                     };
-                    let remark = remark.trim();
+                    // What else could stand there instead of the mistake is told better by us.
+                    let remark = remark.trim().lines().next().unwrap_or_default();
                     return Err(format!(
                         "the broker {address} does not filter {topic} by sql = {sql:?}: it answers {response}: {remark}{advice}"
                     ));

@@ -9,7 +9,9 @@ use serde_json::{Value as Json, json};
 use super::documented::settings;
 use super::names::check_topic;
 use super::problem::ConfigErrors;
+use super::rate::Rate;
 use super::section::{Section, check_by_hand};
+use super::skip_before::SkipBefore;
 use super::units::{ByteSize, format_rfc3339, parse_rfc3339};
 use super::value::{Hint, Raw, Value, ValueError, Word};
 
@@ -71,6 +73,20 @@ pub struct ConsumerConfig {
     /// A dead letter says why in its property `BAD_PAYLOAD`. Broadcast groups have neither retries nor a dead letter
     /// queue: they drop the message, and say so in the log.
     pub on_bad_payload: BadPayload,
+    /// What happens to a message that cannot be read, damaged on its broker or on its way; default `dead_letter`.
+    pub on_undecodable: Undecodable,
+    /// Messages handed over in a time by this member; default: no limit. `100/s`, `6000/m`, `50/h`, or a number of
+    /// messages a second.
+    ///
+    /// Beyond it messages wait here, and then at the brokers, as flow control has it. A message that waited may be followed
+    /// by a tenth of a second's worth at once. [`PushConsumer::set_rate_limit`](crate::PushConsumer::set_rate_limit)
+    /// changes it.
+    pub rate_limit: Option<Rate>,
+    /// Passes over what was stored before: `1h` before the start, or before `2026-01-31T00:00:00Z`; default: nothing.
+    ///
+    /// A queue of which the group has stored an older offset goes on from the first message that is not older, and says
+    /// how many it has passed over. Messages that are to be delivered again are never passed over.
+    pub skip_before: Option<SkipBefore>,
     /// When to stop pulling because handlers are behind.
     pub flow: FlowConfig,
     /// How the queues of a topic are shared among the members of the group; default `averagely`.
@@ -113,6 +129,9 @@ impl Default for ConsumerConfig {
             max_continuous: Duration::from_secs(60),
             consume_timeout: Duration::from_secs(15 * 60),
             on_bad_payload: BadPayload::DeadLetter,
+            on_undecodable: Undecodable::DeadLetter,
+            rate_limit: None,
+            skip_before: None,
             flow: FlowConfig::default(),
             allocate: Allocate::Averagely,
             rooms: Vec::new(),
@@ -153,6 +172,9 @@ impl ConsumerConfig {
         keys.within("max_continuous", &mut self.max_continuous, ms(10)..=secs(3600));
         keys.within("consume_timeout", &mut self.consume_timeout, secs(1)..=secs(24 * 3600));
         keys.value("on_bad_payload", &mut self.on_bad_payload);
+        keys.value("on_undecodable", &mut self.on_undecodable);
+        keys.value("rate_limit", &mut self.rate_limit);
+        keys.value("skip_before", &mut self.skip_before);
         keys.section("flow", |keys| self.flow.read(keys));
         keys.value("allocate", &mut self.allocate);
         keys.value("rooms", &mut self.rooms);
@@ -431,6 +453,23 @@ pub enum BadPayload {
 impl Word for BadPayload {
     const WORDS: &'static [(&'static str, Self)] =
         &[("dead_letter", Self::DeadLetter), ("retry", Self::Retry), ("skip", Self::Skip)];
+}
+
+/// What happens to a message that cannot be read: its checksum is wrong, its body cannot be unpacked, it is cut short.
+///
+/// It concerns that message alone, is reported with topic, queue and offset, and never stops the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Undecodable {
+    /// To `%DLQ%group` as it is, by its broker. Where that cannot find it, it is reported as lost and passed over.
+    #[default]
+    DeadLetter,
+    /// Passed over, with an error in the log.
+    Skip,
+}
+
+impl Word for Undecodable {
+    const WORDS: &'static [(&'static str, Self)] = &[("dead_letter", Self::DeadLetter), ("skip", Self::Skip)];
 }
 
 /// How the queues of a topic are shared among the members of a group.

@@ -35,8 +35,10 @@ mod place;
 mod placeholder;
 mod problem;
 mod producer;
+mod rate;
 mod schema;
 mod section;
+mod skip_before;
 mod units;
 mod value;
 
@@ -52,7 +54,7 @@ pub use client::{ClientConfig, SerializeType, Startup};
 pub use cluster::{AclConfig, ClusterConfig, NameServers, Secret, TlsConfig};
 pub use consumer::{
     Allocate, BadPayload, ConsumeFrom, ConsumeMode, ConsumerConfig, FixedQueue, FlowConfig, PopConfig,
-    Rebalance, RetryDelay,
+    Rebalance, RetryDelay, Undecodable,
 };
 pub use lite_pull::LitePullConfig;
 pub use load::{LoadedConfig, Sources};
@@ -60,8 +62,10 @@ pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
 pub(crate) use nearest::suggestion;
 pub use problem::{ConfigErrors, Problem};
 pub use producer::{AutoBatchConfig, AvoidFaultsConfig, CheckConfig, Compression, ProducerConfig};
+pub use rate::Rate;
 pub use schema::schema;
 pub use section::EffectiveValue;
+pub use skip_before::SkipBefore;
 pub use units::ByteSize;
 pub use value::ValueError;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::allocate::AllocateStrategy;
 use super::queue_listener::OnQueues;
-use super::{ConsumeHook, ConsumeHooks, PushConsumer, QueueChange, Subscription, Way, Wishes};
+use super::{ConsumeHook, ConsumeHooks, FilterHook, PushConsumer, QueueChange, Subscription, Way, Wishes};
 use crate::config::{ClusterConfig, ConsumerConfig, NameServers, check_group, check_topic};
 use crate::error::{Error, Result};
 use crate::listener::{Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome};
@@ -137,6 +137,12 @@ impl PushConsumerBuilder {
     /// Runs `hook` before and after every call of a listener, after those that were added before.
     pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
         self.hooks.add(hook);
+        self
+    }
+
+    /// Asks `hook` of every message that was pulled whether a listener is to get it, after those that were added before.
+    pub fn filter_hook(mut self, hook: impl FilterHook) -> Self {
+        self.hooks.add_filter(hook);
         self
     }
 

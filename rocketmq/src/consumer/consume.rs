@@ -24,6 +24,8 @@ use crate::tasks::{catch_panic, panic_message};
 
 /// What could neither be handled nor sent back is given to its listener again after this time.
 const RETRY_HERE: Duration = Duration::from_secs(5);
+/// So often a broker may refuse to make an unreadable record a dead letter.
+const MAX_REFUSALS: u32 = 3;
 /// A handler that computes for so long without awaiting keeps the other messages of its queue waiting.
 pub(super) const LONG_POLL: Duration = Duration::from_millis(1);
 /// Straight to the dead letter queue.
@@ -383,17 +385,44 @@ impl Shared {
         }
     }
 
+    /// Makes a message that no listener takes a dead letter. It holds the group's offset until it is there.
+    pub(super) async fn bury(&self, queue: &OwnedQueue, message: &MessageExt) {
+        while !queue.is_dropped() && !self.send_back(queue, message, DEAD_LETTER).await {
+            if !self.rest_here().await {
+                return;
+            }
+        }
+        if !queue.is_dropped() {
+            queue.finish(message.queue_offset());
+        }
+    }
+
     /// A record that is no message can never be handled: it goes to the dead letter queue as it is, and holds the
-    /// group's offset until it is there.
-    pub(crate) async fn bury(&self, queue: &OwnedQueue, offset: i64, commit_log_offset: i64) {
-        while !queue.is_dropped() && !self.send_back_raw(&queue.queue, commit_log_offset).await {
-            tokio::select! {
-                () = self.stopping().cancelled() => return,
-                () = self.clock.sleep(RETRY_HERE) => {}
+    /// group's offset until it is there, or its broker has said several times that it cannot do that.
+    pub(super) async fn bury_raw(&self, queue: &OwnedQueue, offset: i64, commit_log_offset: i64) {
+        let mut refusals = 0;
+        while !queue.is_dropped() {
+            let Err(error) = self.send_back_raw(&queue.queue, commit_log_offset).await else { break };
+            refusals += u32::from(error.response_code().is_some());
+            if MAX_REFUSALS <= refusals {
+                error!(group = %self.group, queue = %queue.queue, offset, commit_log_offset, %error, "an unreadable message cannot be made a dead letter, it is passed over");
+                break;
+            }
+            warn!(group = %self.group, queue = %queue.queue, offset, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it will be tried again");
+            if !self.rest_here().await {
+                return;
             }
         }
         if !queue.is_dropped() {
             queue.finish(offset);
+        }
+    }
+
+    /// Waits before another try; whether there is to be one.
+    async fn rest_here(&self) -> bool {
+        tokio::select! {
+            () = self.stopping().cancelled() => false,
+            () = self.clock.sleep(RETRY_HERE) => true,
         }
     }
 

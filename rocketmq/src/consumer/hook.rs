@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing::error;
 
 use super::consume::Ending;
+use super::filter_hook::FilterHook;
 use crate::listener::{ConsumeResult, Delivery, Outcome};
 use crate::message::{MessageExt, MessageQueue};
 use crate::tasks::panic_message;
@@ -77,7 +78,10 @@ pub enum ConsumeStatus {
 
 /// The hooks of a consumer, in the order in which they were added.
 #[derive(Clone, Default)]
-pub(crate) struct Hooks(Vec<Arc<dyn ConsumeHook>>);
+pub(crate) struct Hooks {
+    consume: Vec<Arc<dyn ConsumeHook>>,
+    filter: Vec<Arc<dyn FilterHook>>,
+}
 
 /// A call that the hooks have been told of.
 #[derive(Debug, Clone, Copy)]
@@ -85,13 +89,21 @@ pub(super) struct Call(u64);
 
 impl Hooks {
     pub(crate) fn add(&mut self, hook: impl ConsumeHook) {
-        self.0.push(Arc::new(hook));
+        self.consume.push(Arc::new(hook));
+    }
+
+    pub(crate) fn add_filter(&mut self, hook: impl FilterHook) {
+        self.filter.push(Arc::new(hook));
+    }
+
+    pub(super) fn filters(&self) -> &[Arc<dyn FilterHook>] {
+        &self.filter
     }
 
     /// Tells of a call that begins.
     pub(super) fn before(&self, delivery: &Delivery) -> Call {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        if self.0.is_empty() {
+        if self.consume.is_empty() {
             return Call(0);
         }
         let call = Call(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -101,14 +113,14 @@ impl Hooks {
 
     /// Tells of its success.
     pub(super) fn succeeded(&self, call: Call, delivery: &Delivery, took: Duration) {
-        if !self.0.is_empty() {
+        if !self.consume.is_empty() {
             self.after(call, delivery, &Ending::Outcome(ConsumeResult::Success.into()), took);
         }
     }
 
     /// Tells of its end.
     pub(super) fn after(&self, call: Call, delivery: &Delivery, ending: &Ending, took: Duration) {
-        if self.0.is_empty() {
+        if self.consume.is_empty() {
             return;
         }
         let (status, error) = judge(ending, delivery.messages().len());
@@ -124,7 +136,7 @@ impl Hooks {
             listener: delivery.listener(),
             messages: delivery.messages(),
         };
-        for hook in &self.0 {
+        for hook in &self.consume {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| tell(hook.as_ref(), &consuming))) {
                 let reason = panic_message(panic.as_ref());
                 error!(group = consuming.group, reason, "a consume hook panicked, the message goes its way");
@@ -151,7 +163,7 @@ fn judge(ending: &Ending, messages: usize) -> (ConsumeStatus, Option<String>) {
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Hooks").field(&self.0.len()).finish()
+        f.debug_tuple("Hooks").field(&self.consume.len()).finish()
     }
 }
 

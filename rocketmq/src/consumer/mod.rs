@@ -12,6 +12,7 @@ mod answer;
 mod builder;
 mod consume;
 mod directly;
+mod filter_hook;
 mod hook;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the test kit reads it"))]
 mod journal;
@@ -27,11 +28,13 @@ mod progress;
 mod puller;
 mod queue;
 mod queue_listener;
+mod rate_limit;
 mod rebalance;
 mod reset;
 mod running_info;
 mod send_back;
 mod share;
+mod sift;
 mod start_offset;
 mod stats;
 mod subscription;
@@ -46,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use builder::PushConsumerBuilder;
+pub use filter_hook::{FilterHook, Filtering};
 pub(crate) use hook::Hooks as ConsumeHooks;
 pub use hook::{ConsumeHook, ConsumeStatus, Consumed, Consuming};
 #[cfg(feature = "testing")]
@@ -69,11 +73,12 @@ use self::pop::Pop;
 use self::process_queue::FlowLimits;
 use self::queue::OwnedQueue;
 use self::queue_listener::QueueListener;
+use self::rate_limit::RateLimit;
 use self::rebalance::{Rebalancer, flow_limits};
 use self::subscription::Subscriptions;
 use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState, StateCell, namespace};
 use crate::clock::Clock;
-use crate::config::{ClusterConfig, ConsumeFrom, ConsumerConfig};
+use crate::config::{ClusterConfig, ConsumeFrom, ConsumerConfig, Rate};
 use crate::error::{Error, Result};
 use crate::listener::{Around, Filter, Handler, IntoConsumeResult};
 use crate::message::{MessageExt, MessageQueue};
@@ -148,6 +153,9 @@ pub(crate) struct Shared {
     order: Option<Order>,
     /// Only where brokers are asked for the share.
     pop: Option<Pop>,
+    rate_limit: RateLimit,
+    /// What was stored before is passed over.
+    skip_before: Option<SystemTime>,
     suspended: AtomicBool,
     /// Asks for a rebalance.
     wake: Notify,
@@ -374,6 +382,8 @@ impl PushConsumer {
             flow: Mutex::new(flow_limits(&config, 1, self.inner.way.orderly)),
             order: self.inner.way.orderly.then(|| Order::new(client.tasks().child())),
             pop: config.asks_brokers().then(Pop::default),
+            rate_limit: RateLimit::new(config.rate_limit),
+            skip_before: config.skip_before.map(|skip| skip.time(SystemTime::now())),
             suspended: AtomicBool::new(false),
             wake: Notify::new(),
             balanced: watch::Sender::new(false),
@@ -411,6 +421,19 @@ impl PushConsumer {
                 owned.room.notify_one();
             }
             shared.wake_rebalance();
+        }
+    }
+
+    /// Changes how many messages this member hands over in a time; `None` is no limit. In place of the group's
+    /// [`rate_limit`](ConsumerConfig::rate_limit), from now on; without effect on a consumer that does not run.
+    pub fn set_rate_limit(&self, rate: Option<Rate>) {
+        if let Some(shared) = self.inner.running.get() {
+            info!(group = %shared.group, rate = rate.map(tracing::field::display), "the rate limit has changed");
+            shared.rate_limit.set(rate);
+            for owned in shared.owned() {
+                owned.room.notify_one();
+                owned.wake_worker();
+            }
         }
     }
 

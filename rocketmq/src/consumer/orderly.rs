@@ -138,7 +138,11 @@ impl Worker {
             if let Some(rest) = self.rest(since.elapsed()) {
                 return rest;
             }
+            if let Some(later) = self.shared.rate_limit.admit() {
+                return Rest::For(later.saturating_duration_since(Instant::now()));
+            }
             let Some((listener, delivery)) = self.take() else { break };
+            self.shared.rate_limit.count_more(delivery.messages().len() - 1);
             let handler = self.shared.subscriptions.handler(listener);
             let (noted, begun) = (self.shared.hooks.before(&delivery), std::time::Instant::now());
             let call = async { handler.call(delivery.clone()).await };

@@ -17,11 +17,11 @@ use tracing::{debug, info, trace, warn};
 use super::Shared;
 use super::consume::{Attempt, Begun, LONG_POLL};
 use super::queue::OwnedQueue;
+use super::sift::Place;
 use super::start_offset::start_offset;
 use super::stats::Tally;
 use crate::client::{Access, PullAnswer, PullStatus};
 use crate::listener::{BoxFuture, Delivery};
-use crate::message::stored;
 use crate::protocol::header::{PullMessage, pull_flag};
 use crate::protocol::{Request, ResponseCode};
 use crate::remoting::RequestError;
@@ -62,6 +62,10 @@ pub(crate) struct Puller {
     pulling: Option<Pulling>,
     /// Nothing is pulled before.
     resume_at: Option<Instant>,
+    /// Nothing is handed over before: the group has a `rate_limit`.
+    deliver_at: Option<Instant>,
+    /// Where the last answer could not be read any further.
+    cut_at: Option<i64>,
     /// Handlers get tasks of their own until then.
     apart_until: Option<Instant>,
     /// Handlers in a row that computed for long.
@@ -82,6 +86,8 @@ impl Puller {
             broker_id: 0,
             pulling: None,
             resume_at: None,
+            deliver_at: None,
+            cut_at: None,
             apart_until: None,
             long_ones: 0,
             is_failing: false,
@@ -114,8 +120,9 @@ impl Puller {
                     }
                 }
                 () = until(self.resume_at) => self.resume_at = None,
-                () = self.queue.room.notified() => self.resume_at = None,
-                permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.delivers && self.has_waiting() => {
+                () = until(self.deliver_at) => self.deliver_at = None,
+                () = self.queue.room.notified() => (self.resume_at, self.deliver_at) = (None, None),
+                permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.may_deliver() => {
                     match permit {
                         Ok(permit) => self.deliver(permit).await,
                         // The consumer is being shut down.
@@ -171,6 +178,10 @@ impl Puller {
             let MessageQueueRef { topic, broker_name, queue_id } = MessageQueueRef::of(&queue);
             let access = Access::Read { broker_id };
             let address = shared.client.find_broker(PullMessage::CODE, topic, broker_name, access).await?;
+            // A slave would not tell its master.
+            let is_master =
+                shared.client.broker_address(broker_name, Access::Write).as_ref() == Some(&address);
+            let commit_offset = commit_offset.filter(|_| is_master);
             let wanted = shared.subscriptions.wanted(topic);
             let commit_flag = if commit_offset.is_some() { pull_flag::COMMIT_OFFSET } else { 0 };
             let config = &shared.config;
@@ -226,14 +237,11 @@ impl Puller {
             info!(group = %self.shared.group, queue = %self.queue.queue, "pulling works again");
         }
         self.broker_id = answer.header.suggest_which_broker_id;
-        let next = answer.header.next_begin_offset;
+        let mut next = answer.header.next_begin_offset;
         match answer.status {
             PullStatus::Found => {
-                let is_whole = self.keep(answer, took);
+                next = self.keep(answer, took);
                 self.queue.wake_worker();
-                if !is_whole {
-                    return true;
-                }
                 if !self.shared.config.pull_interval.is_zero() {
                     self.pause(self.shared.config.pull_interval);
                 }
@@ -249,86 +257,40 @@ impl Puller {
         true
     }
 
-    /// Puts messages where listeners get them; `false` where the answer was not even a list of records.
-    fn keep(&mut self, answer: PullAnswer, took: Duration) -> bool {
-        let subscriptions = &self.shared.subscriptions;
-        let broker_name = &self.queue.queue.broker_name;
-        let wanted = subscriptions.wanted(&self.queue.queue.topic);
-        // Beside the group's own: those of what was popped once.
-        let is_retry = wanted.is_none() || self.queue.queue.topic == *subscriptions.retry_topic();
-        let mut unreadable = Vec::new();
-        let mut unwanted = Vec::new();
-        let mut kept = 0;
-        self.queue.with(|messages| {
-            for record in stored::decode_all(answer.body, self.shared.max_body_bytes) {
-                match record {
-                    Ok(mut message) => {
-                        message.set_broker_name(Arc::clone(broker_name));
-                        let listener = if is_retry {
-                            message.restore_topic(subscriptions.retry_topic());
-                            message.restore_popped_topic(&self.shared.group);
-                            subscriptions.listener(message.topic(), || message.tag())
-                        } else {
-                            wanted.and_then(|wanted| subscriptions.listener_among(wanted, || message.tag()))
-                        };
-                        message.strip_namespace(subscriptions.namespace());
-                        match listener {
-                            Some(listener) => {
-                                messages.put(message, listener);
-                                kept += 1;
-                            }
-                            None if is_retry => {
-                                messages.put_unreadable(message.queue_offset());
-                                unwanted.push(message);
-                            }
-                            // Brokers compare the hashes of tags only.
-                            None => {}
-                        }
-                    }
-                    Err(error) => {
-                        if error.commit_log_offset >= 0 {
-                            messages.put_unreadable(error.queue_offset);
-                        }
-                        unreadable.push(error);
-                    }
-                }
+    /// Puts messages where listeners get them; returns the offset to go on from.
+    fn keep(&mut self, answer: PullAnswer, took: Duration) -> i64 {
+        let (begin, end) = (self.next_offset, answer.header.next_begin_offset);
+        let mut sifted = self.shared.sift(&self.queue, answer.body, begin, end);
+        let cut_at = sifted.cut_at.take();
+        let mut places = sifted.into_places();
+        let next = match cut_at {
+            None => end,
+            Some((offset, error)) if self.cut_at == Some(offset) => {
+                // The broker has nothing better: that record is the one that is damaged.
+                places.push(Place::Unreadable { offset, error });
+                offset + 1
             }
-        });
+            Some((offset, error)) => {
+                warn!(group = %self.shared.group, queue = %self.queue.queue, offset, %error, "an answer cannot be read from here on, it is asked for again");
+                self.pause(self.shared.config.pull_error_delay);
+                self.cut_at = Some(offset);
+                offset
+            }
+        };
+        let kept = self.shared.keep(&self.queue, places);
         self.queue.counts.count_pull(kept, took);
-        for message in unwanted {
-            warn!(
-                group = %self.shared.group, topic = message.topic(), tag = message.tag(), message_id = %message.message_id(),
-                "a retried message has no listener any more: it goes to the dead letter queue",
-            );
-            self.bury(message.queue_offset(), message.commit_log_offset());
-        }
-        let mut is_whole = true;
-        for error in unreadable {
-            warn!(group = %self.shared.group, queue = %self.queue.queue, %error, "a message cannot be read: it goes to the dead letter queue");
-            if error.commit_log_offset >= 0 {
-                self.bury(error.queue_offset, error.commit_log_offset);
-            } else {
-                is_whole = false;
-            }
-        }
-        if !is_whole {
-            // Going on would lose what could not be told apart.
-            self.pause(self.shared.config.pull_error_delay);
-        }
-        is_whole
-    }
-
-    fn bury(&self, offset: i64, commit_log_offset: i64) {
-        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
-        self.shared
-            .handlers
-            .spawn("dead letter", async move { shared.bury(&queue, offset, commit_log_offset).await });
+        next
     }
 
     fn pull_failed(&mut self, error: &RequestError) {
         let delay = match error.response_code() {
             Some(ResponseCode::FLOW_CONTROL) => FLOW_CONTROL_DELAY,
-            Some(ResponseCode::SUBSCRIPTION_NOT_EXIST | ResponseCode::SUBSCRIPTION_NOT_LATEST) => {
+            Some(
+                ResponseCode::SUBSCRIPTION_NOT_EXIST
+                | ResponseCode::SUBSCRIPTION_NOT_LATEST
+                | ResponseCode::FILTER_DATA_NOT_EXIST
+                | ResponseCode::FILTER_DATA_NOT_LATEST,
+            ) => {
                 // The broker has forgotten us: it was restarted, or the connection was.
                 self.shared.client.heartbeat_soon();
                 self.shared.config.pull_error_delay
@@ -359,8 +321,8 @@ impl Puller {
         self.resume_at = Some(Instant::now() + delay);
     }
 
-    fn has_waiting(&self) -> bool {
-        self.queue.with(|messages| messages.has_waiting())
+    fn may_deliver(&self) -> bool {
+        self.delivers && self.deliver_at.is_none() && self.queue.with(|messages| messages.has_waiting())
     }
 
     /// Hands over messages for as long as there are some and handlers are free, or for one burst.
@@ -377,7 +339,11 @@ impl Puller {
         let now = self.shared.clock.now().into_std();
         let mut permit = permit;
         for _ in 0..BURST {
+            if !self.is_due() {
+                return;
+            }
             let Some(attempt) = self.next_attempt(now) else { return };
+            self.shared.rate_limit.count_more(attempt.delivery.messages().len() - 1);
             let apart = self.apart_until.is_some_and(|until| Instant::now() < until);
             permit = match attempt.begin(permit, apart).await {
                 Begun::Finished { permit, messages, took } => {
@@ -397,6 +363,18 @@ impl Puller {
                 },
             };
         }
+    }
+
+    /// Whether the next message may be handed over now, and if not, when to look again.
+    fn is_due(&mut self) -> bool {
+        if self.shared.rate_limit.is_set() {
+            // What is admitted is counted, so that there should be something.
+            if !self.may_deliver() {
+                return false;
+            }
+            self.deliver_at = self.shared.rate_limit.admit();
+        }
+        self.deliver_at.is_none()
     }
 
     fn next_attempt(&self, now: std::time::Instant) -> Option<Attempt> {

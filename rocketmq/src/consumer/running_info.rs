@@ -14,7 +14,7 @@ use super::start_offset::unix_ms;
 use crate::client::Offsets;
 use crate::config::{
     Allocate, BadPayload, ConsumeFrom, ConsumeMode, ConsumerConfig, FlowConfig, PopConfig, Rebalance,
-    RetryDelay,
+    RetryDelay, Undecodable,
 };
 use crate::protocol::broker_calls::{ConsumerRunningInfo, ProcessQueueInfo};
 
@@ -236,6 +236,9 @@ fn properties(config: &ConsumerConfig) -> BTreeMap<String, String> {
         max_continuous,
         consume_timeout,
         on_bad_payload,
+        on_undecodable,
+        rate_limit,
+        skip_before,
         flow,
         allocate,
         rooms,
@@ -300,6 +303,14 @@ fn properties(config: &ConsumerConfig) -> BTreeMap<String, String> {
         BadPayload::Skip => "skip",
     };
     properties.push(("onBadPayload", word.to_owned()));
+    let word = match on_undecodable {
+        Undecodable::DeadLetter => "dead_letter",
+        Undecodable::Skip => "skip",
+    };
+    properties.push(("onUndecodable", word.to_owned()));
+    properties.extend(rate_limit.map(|rate| ("rateLimit", rate.to_string())));
+    properties
+        .extend(skip_before.map(|skip| ("skipBefore", unix_ms(skip.time(SystemTime::now())).to_string())));
     properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

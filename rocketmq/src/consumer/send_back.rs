@@ -15,6 +15,7 @@ use crate::client::{AUTO_CREATE_TOPIC, RouteError, TopicRoute};
 use crate::listener::BadPayload;
 use crate::message::{MessageExt, MessageQueue, id, properties};
 use crate::protocol::header::{SendMessageBack, SendMessageV2};
+use crate::remoting::RequestError;
 
 const SEND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks for the route of a new group's retry topic.
@@ -64,18 +65,18 @@ impl Shared {
         self.send_back(queue, message, DEAD_LETTER).await
     }
 
-    /// Makes a record that could not be read a dead letter; whether the broker has done so.
-    pub(crate) async fn send_back_raw(&self, queue: &MessageQueue, commit_log_offset: i64) -> bool {
+    /// Has the broker make a record that could not be read here a dead letter.
+    pub(super) async fn send_back_raw(
+        &self,
+        queue: &MessageQueue,
+        commit_log_offset: i64,
+    ) -> Result<(), RequestError> {
         if self.offsets.is_local() {
             warn!(group = %self.group, %queue, commit_log_offset, "an unreadable message is dropped, as broadcast groups have no dead letter queue");
-            return true;
+            return Ok(());
         }
         let request = self.send_back_request(queue, commit_log_offset, -1);
-        let sent = self.client.send_back(&queue.broker_name, &queue.topic, &request, SEND_BACK_TIMEOUT).await;
-        if let Err(error) = &sent {
-            warn!(group = %self.group, %queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it will be tried again");
-        }
-        sent.is_ok()
+        self.client.send_back(&queue.broker_name, &queue.topic, &request, SEND_BACK_TIMEOUT).await
     }
 
     fn send_back_request(&self, queue: &MessageQueue, offset: i64, delay_level: i32) -> SendMessageBack {

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tracing::info;
+
 use super::Shared;
 use super::queue::OwnedQueue;
 use crate::client::{MqClient, namespace};
@@ -17,9 +19,32 @@ pub(super) async fn start_offset(shared: &Shared, owned: &OwnedQueue) -> Result<
     let (client, queue) = (&shared.client, &owned.queue);
     if let Some(stored) = shared.offsets.read(queue).await? {
         owned.note_stored(stored);
-        return Ok(stored);
+        return match shared.skip_before {
+            Some(time) if !namespace::is_retry_topic(&queue.topic) => {
+                skip_backlog(shared, queue, stored, time).await
+            }
+            _ => Ok(stored),
+        };
     }
     first_offset(client, queue, shared.config.consume_from).await
+}
+
+/// The first offset from `stored` on that is not older than `time`. Brokers before 5.0 may name the last one that is.
+async fn skip_backlog(
+    shared: &Shared,
+    queue: &MessageQueue,
+    stored: i64,
+    time: SystemTime,
+) -> Result<i64, RequestError> {
+    let found = shared.client.search_offset(queue, unix_ms(time)).await?;
+    if found <= stored {
+        return Ok(stored);
+    }
+    // What was deleted meanwhile was not passed over by us.
+    let first = shared.client.min_offset(queue).await?.max(stored);
+    let skipped = (found - first).max(0);
+    info!(group = %shared.group, %queue, from = stored, to = found, skipped, "a backlog is passed over, as `skip_before` says");
+    Ok(found)
 }
 
 /// The offset to begin at where no broker has one of the group.

@@ -133,6 +133,20 @@ impl Subscriptions {
         self.listener_among(self.wanted(topic)?, tag)
     }
 
+    /// The listener of a message of `topic` that is delivered again. The group wanted it once: where the topic has one
+    /// listener only, that one gets it, whatever its tags are by now, as with the Java client.
+    pub(crate) fn listener_of_retried<'a>(
+        &self,
+        topic: &str,
+        tag: impl Fn() -> Option<&'a str>,
+    ) -> Option<usize> {
+        let wanted = self.wanted(topic)?;
+        match wanted.listeners.as_slice() {
+            [only] => Some(*only),
+            _ => self.listener_among(wanted, tag),
+        }
+    }
+
     /// The same where it is known what is wanted of the topic.
     pub(crate) fn listener_among<'a>(
         &self,
@@ -243,6 +257,22 @@ mod tests {
             ("v", Some("a"), None),
         ] {
             assert_eq!(subscriptions.listener(topic, || tag), listener, "{topic} {tag:?}");
+        }
+    }
+
+    #[test]
+    fn a_retried_message_goes_to_the_only_listener_of_its_topic_whatever_its_tag() {
+        let all = vec![tags("t", "a"), tags("t", "b"), tags("u", "a")];
+        let subscriptions = Subscriptions::new(all, "g", None);
+        for (topic, tag, listener) in [
+            ("t", Some("b"), Some(1)),
+            ("t", Some("c"), None),
+            ("u", Some("a"), Some(2)),
+            ("u", Some("b"), Some(2)),
+            ("u", None, Some(2)),
+            ("v", Some("a"), None),
+        ] {
+            assert_eq!(subscriptions.listener_of_retried(topic, || tag), listener, "{topic} {tag:?}");
         }
     }
 

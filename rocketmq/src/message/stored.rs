@@ -44,6 +44,8 @@ pub struct RecordError {
     pub commit_log_offset: i64,
     /// What is wrong with it.
     pub reason: String,
+    /// Whether its length is wrong, so that what follows it in the answer cannot be told apart.
+    pub ends_answer: bool,
 }
 
 /// Reads the records of `bytes` in their order, checking each body's CRC and unpacking compressed bodies to at most
@@ -85,7 +87,7 @@ fn split_record(rest: &mut Bytes) -> Result<Bytes, RecordError> {
     let size = i32_at(rest, 0).and_then(|size| usize::try_from(size).ok()).unwrap_or_default();
     if size < MIN_RECORD || rest.len() < size {
         let reason = format!("its length is given as {size} bytes where {} are left", rest.len());
-        return Err(error(rest, reason));
+        return Err(RecordError { ends_answer: true, ..error(rest, reason) });
     }
     Ok(rest.split_to(size))
 }
@@ -123,6 +125,7 @@ fn error(record: &[u8], reason: String) -> RecordError {
         queue_offset: i64_at(record, QUEUE_OFFSET_AT).unwrap_or(-1),
         commit_log_offset: i64_at(record, COMMIT_LOG_OFFSET_AT).unwrap_or(-1),
         reason,
+        ends_answer: false,
     }
 }
 
@@ -189,6 +192,7 @@ fn unwrap(outer: &MessageExt, max_body_bytes: usize) -> Vec<Result<MessageExt, R
         queue_offset: outer.queue_offset(),
         commit_log_offset: outer.commit_log_offset(),
         reason,
+        ends_answer: false,
     };
     let mut queue_offset = outer.queue_offset();
     batch::decode(outer.body().clone())

@@ -110,10 +110,10 @@ impl<'a> Lexer<'a> {
             self.at += blanks;
             let comment = if rest.starts_with("--") {
                 rest.find(['\n', '\r']).map(|end| end + 1)
-            } else if rest.starts_with("/*") {
+            } else if let Some(inside) = rest.strip_prefix("/*") {
                 let unclosed =
                     || SqlError::new(self.text, self.at, "the comment has no end: `*/` is missing");
-                Some(rest[2..].find("*/").map(|end| end + 4).ok_or_else(unclosed)?)
+                Some(inside.find("*/").map(|end| end + 4).ok_or_else(unclosed)?)
             } else {
                 None
             };

@@ -264,9 +264,7 @@ impl<'a> Parser<'a> {
 
     fn fraction(&self, at: usize, text: &str) -> Result<Number> {
         match text.parse::<f64>() {
-            Ok(number) if number == 0.0 => {
-                Err(self.error(at, format!("brokers do not read {text}; write 0")))
-            }
+            Ok(0.0) => Err(self.error(at, format!("brokers do not read {text}; write 0"))),
             Ok(number) if number.is_finite() => Ok(Number::Double(number)),
             _ => Err(self.error(at, format!("{text} is larger than any number"))),
         }

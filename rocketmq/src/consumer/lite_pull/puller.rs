@@ -167,7 +167,7 @@ impl Puller {
                         messages.push(message);
                     }
                 }
-                Err(error) if error.commit_log_offset < 0 => {
+                Err(error) if error.ends_answer => {
                     warn!(group = %self.shared.group, queue = %self.queue.queue, %error, "an answer cannot be read, it is asked for again");
                     return None;
                 }

@@ -220,6 +220,10 @@ impl Popper {
             let lease = Lease::new(handle, received, time);
             let held = Held { message, listener: listener.unwrap_or_default(), lease };
             let why = match listener {
+                Some(_) if !shared.hooks.want(&shared.group, &self.queue.queue, &held.message) => {
+                    self.acknowledge(held.lease.handle);
+                    continue;
+                }
                 Some(_) if times <= max => {
                     self.waiting.push_back(held);
                     continue;
@@ -261,10 +265,12 @@ impl Popper {
         self.queue.add(1);
         let commit_log_offset = error.commit_log_offset;
         self.shared.handlers.spawn("dead letter", async move {
-            if shared.send_back_raw(&queue.queue, commit_log_offset).await {
-                shared.acknowledge_popped(&queue, &acks, handle).await;
-            } else {
-                queue.settled(1);
+            match shared.send_back_raw(&queue.queue, commit_log_offset).await {
+                Ok(()) => shared.acknowledge_popped(&queue, &acks, handle).await,
+                Err(error) => {
+                    warn!(group = %shared.group, queue = %queue.queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it comes again");
+                    queue.settled(1);
+                }
             }
         });
     }
