@@ -434,6 +434,7 @@ impl PushConsumer {
                 owned.room.notify_one();
                 owned.wake_worker();
             }
+            shared.pop.iter().for_each(Pop::wake);
         }
     }
 

@@ -62,6 +62,11 @@ impl Pop {
         self.lock_queues().iter().map(|(queue, owned)| (queue.clone(), info(owned))).collect()
     }
 
+    /// Has every task look again at what it waits for.
+    pub(super) fn wake(&self) {
+        self.lock_queues().values().for_each(|(owned, _)| owned.room.notify_one());
+    }
+
     fn lock_leftovers(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, SubscriptionData>> {
         self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }

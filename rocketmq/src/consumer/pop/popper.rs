@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use super::answer::{self, Contents};
 use super::attempt::Attempt;
 use super::held::{Held, Lease, Renewed};
 use super::queue::PopQueue;
 use crate::client::{PopAnswer, namespace};
-use crate::config::ConsumeFrom;
+use crate::config::{ConsumeFrom, Undecodable};
 use crate::consumer::Shared;
 use crate::consumer::puller::{FLOW_CONTROL_DELAY, FULL_DELAY, SUSPENDED_DELAY, poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
@@ -54,6 +54,8 @@ pub(super) struct Popper {
     origins: HashMap<QueueKey, Arc<Origin>>,
     /// Nothing is asked for before.
     resume_at: Option<Instant>,
+    /// Nothing is handed over before: the group has a `rate_limit`.
+    deliver_at: Option<Instant>,
     /// Whether the last pop failed, so that a broker that is gone is reported once.
     is_failing: bool,
 }
@@ -76,6 +78,7 @@ impl Popper {
             renewing: None,
             origins: HashMap::new(),
             resume_at: None,
+            deliver_at: None,
             is_failing: false,
         }
     }
@@ -103,10 +106,11 @@ impl Popper {
                     self.take_renewed(renewed);
                 }
                 () = until(self.resume_at) => self.resume_at = None,
+                () = until(self.deliver_at) => self.deliver_at = None,
                 () = until(renew_at) => {}
                 () = time::sleep_until(look_around) => {}
-                () = self.queue.room.notified() => self.resume_at = None,
-                permit = Arc::clone(&self.shared.permits).acquire_owned(), if !self.waiting.is_empty() => {
+                () = self.queue.room.notified() => (self.resume_at, self.deliver_at) = (None, None),
+                permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.may_deliver() => {
                     match permit {
                         Ok(permit) => self.deliver(permit),
                         // The consumer is being shut down.
@@ -214,9 +218,12 @@ impl Popper {
         for (mut message, handle) in contents.messages {
             message.set_broker_name(Arc::clone(&handle.broker_name));
             message.restore_popped_topic(&shared.group);
-            let listener = subscriptions.listener(message.topic(), || message.tag());
-            message.strip_namespace(subscriptions.namespace());
             let times = message.reconsume_times();
+            let listener = match times {
+                0 => subscriptions.listener(message.topic(), || message.tag()),
+                _ => subscriptions.listener_of_retried(message.topic(), || message.tag()),
+            };
+            message.strip_namespace(subscriptions.namespace());
             let lease = Lease::new(handle, received, time);
             let held = Held { message, listener: listener.unwrap_or_default(), lease };
             let why = match listener {
@@ -259,6 +266,14 @@ impl Popper {
 
     fn bury_unreadable(&self, error: &RecordError, handle: Option<PopHandle>) {
         let (shared, queue, acks) = (Arc::clone(&self.shared), Arc::clone(&self.queue), self.acks.clone());
+        if shared.config.on_undecodable == Undecodable::Skip {
+            error!(group = %shared.group, queue = %queue.queue, %error, "a message cannot be read: it is skipped, as `on_undecodable` says");
+            if let Some(handle) = handle {
+                queue.add(1);
+                self.acknowledge(handle);
+            }
+            return;
+        }
         warn!(group = %shared.group, queue = %queue.queue, %error, "a message cannot be read: it goes to the dead letter queue");
         // Without a handle it comes again, and is a dead letter once more.
         let Some(handle) = handle else { return };
@@ -330,11 +345,20 @@ impl Popper {
         }
     }
 
+    fn may_deliver(&self) -> bool {
+        self.deliver_at.is_none() && !self.waiting.is_empty()
+    }
+
     /// Hands over messages for as long as handlers are free.
     fn deliver(&mut self, permit: tokio::sync::OwnedSemaphorePermit) {
         let mut permit = permit;
-        loop {
+        while self.may_deliver() {
+            self.deliver_at = self.shared.rate_limit.admit();
+            if self.deliver_at.is_some() {
+                return;
+            }
             let Some(attempt) = self.next_attempt() else { return };
+            self.shared.rate_limit.count_more(attempt.delivery.messages().len() - 1);
             self.shared.handlers.spawn("handler", attempt.run(permit));
             permit = match Arc::clone(&self.shared.permits).try_acquire_owned() {
                 Ok(permit) => permit,
