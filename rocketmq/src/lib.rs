@@ -74,7 +74,7 @@ mod tasks;
 pub mod testing;
 mod trace;
 
-pub use app::{App, AppBuilder, check, run};
+pub use app::{App, AppBuilder, GroupHealth, Health, check, run};
 pub use bytes::Bytes;
 pub use config::Config;
 pub use consumer::allocate;
