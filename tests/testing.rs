@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use rocketmq::config::{ConsumeMode, ProducerConfig};
 use rocketmq::testing::{App, Fate, Incoming};
 use rocketmq::{
     BadPayload, Config, ConsumeResult, Delivery, Filter, FromMessage, Json, Message, MessageExt, Next,
-    Producer, Shape, State, StateKey,
+    Producer, Reply, Shape, State, StateKey, Transaction,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -395,4 +396,122 @@ async fn what_arguments_of_users_need_is_looked_for_before_the_start() {
     assert!(text.contains(expected) && text.contains("State<testing::Tenants>"), "{text}");
     let app = kit().state(Tenants("acme".into())).start().await.unwrap();
     assert_eq!(app.deliver(Message::new("tenants").body("1")).await.only(), ConsumeResult::Success);
+}
+
+#[tokio::test]
+async fn a_group_that_pops_is_waited_for_like_any_other() {
+    let mut config = Config::default();
+    config.defaults.mode = ConsumeMode::Pop;
+    config.defaults.max_reconsume = Some(2);
+    let app = failing(1, config.clone()).await;
+    let delivered = app.deliver(paid("1")).await;
+    assert_eq!((delivered.fate(), delivered.error()), (Fate::Retried, Some("no 0")));
+    app.send(paid("2")).await;
+    app.idle().await;
+    assert_eq!((app.attempts("orders"), app.acknowledged("orders").len()), (2, 1));
+    app.advance(MINUTE).await;
+    let bodies: Vec<_> =
+        app.acknowledged("orders").iter().map(|message| message.body_str().into_owned()).collect();
+    assert_eq!(bodies, ["2", "1"]);
+
+    let app = failing(u32::MAX, config).await;
+    app.deliver(paid("1")).await;
+    app.advance(MINUTE * 10).await;
+    let dead = app.dead_letters("orders");
+    assert_eq!((app.attempts("orders"), dead.len()), (3, 1));
+    assert_eq!(dead[0].reason(), "given up after 3 attempts: no 2");
+}
+
+#[rocketmq::listener(group = "caches", topic = "changes", broadcast)]
+async fn on_change(change: String) -> Result<(), String> {
+    if change == "bad" { Err("unknown".to_owned()) } else { Ok(()) }
+}
+
+#[tokio::test]
+async fn what_fails_in_a_group_that_broadcasts_is_dropped() {
+    for _ in 0..2 {
+        let app = App::builder().config_value(Config::default()).groups(["caches"]).start().await.unwrap();
+        let change = |body: &'static str| Message::new("changes").body(body);
+        assert_eq!(app.deliver(change("good")).await.fate(), Fate::Acknowledged);
+        let bad = app.deliver(change("bad")).await;
+        assert_eq!((bad.fate(), bad.error()), (Fate::Dropped, Some("unknown")));
+        app.advance(MINUTE * 60).await;
+        assert_eq!((app.attempts("caches"), app.dead_letters("caches").len()), (2, 0));
+        app.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn open_transactions_are_seen_and_looked_into_when_time_moves() {
+    let mut config = Config::default();
+    let mut orders = ProducerConfig::default();
+    orders.transaction = true;
+    config.producers.insert("orders".to_owned(), orders);
+    let asked = Arc::new(AtomicU32::new(0));
+    let asks = Arc::clone(&asked);
+    let app = App::builder()
+        .config_value(config)
+        .without_linked_listeners()
+        .listener("shipping", "order-events", "*", |_| async {})
+        .transaction("orders", move |_| {
+            let before = asks.fetch_add(1, Ordering::Relaxed);
+            async move { if before == 0 { Transaction::Unknown } else { Transaction::Commit } }
+        })
+        .start()
+        .await
+        .unwrap();
+    let producer = app.producer("orders").unwrap();
+    producer.send_in_transaction(paid("1"), async { Transaction::Unknown }).await.unwrap();
+    app.idle().await;
+    let open = app.open_transactions();
+    assert_eq!((open.len(), open[0].body_str().as_ref(), open[0].topic()), (1, "1", "order-events"));
+    app.advance(Duration::from_secs(10)).await;
+    assert_eq!(
+        (asked.load(Ordering::Relaxed), app.open_transactions().len(), app.attempts("shipping")),
+        (1, 1, 0)
+    );
+    app.advance(MINUTE).await;
+    assert_eq!(
+        (asked.load(Ordering::Relaxed), app.open_transactions().len(), app.attempts("shipping")),
+        (2, 0, 1)
+    );
+}
+
+#[rocketmq::listener(group = "quotes", topic = "quote-requests")]
+async fn quote(share: String) -> Result<Reply<String>, String> {
+    if share.is_empty() { Err("no share".to_owned()) } else { Ok(Reply(format!("{share}: 42"))) }
+}
+
+#[tokio::test]
+async fn requests_are_answered_and_what_came_of_them_is_seen() {
+    let app = App::builder().config_value(Config::default()).groups(["quotes"]).start().await.unwrap();
+    let request = Message::new("quote-requests").body("ACME");
+    let reply = app.producer("default").unwrap().request(request, MINUTE).await.unwrap();
+    assert_eq!(reply.body_str(), "ACME: 42");
+    let handled = app.handled("quote-requests").await;
+    assert_eq!((handled.len(), handled[0].fate), (1, Fate::Acknowledged));
+    let failed = app.deliver(Message::new("quote-requests").body("")).await;
+    assert_eq!((failed.fate(), failed.error()), (Fate::Retried, Some("no share")));
+}
+
+#[tokio::test]
+async fn an_application_is_stopped_by_any_of_its_handles() {
+    let app = rocketmq::App::builder()
+        .config_value({
+            let mut config = Config::default();
+            config.cluster.name_servers = rocketmq::config::NameServers::Embedded;
+            config
+        })
+        .without_linked_listeners()
+        .listener("orders", "t", "*", |_| async {})
+        .start()
+        .await
+        .unwrap();
+    app.ready().await;
+    assert!(app.health().ready);
+    let other = app.clone();
+    let (first, second) = tokio::join!(app.shutdown(), other.shutdown());
+    first.and(second).unwrap();
+    assert!(!app.health().ready && !app.producers().get("default").unwrap().group().is_empty());
+    other.shutdown().await.unwrap();
 }

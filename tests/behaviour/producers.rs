@@ -61,7 +61,8 @@ async fn a_handler_may_send_to_another_cluster_until_it_has_ended(server: Server
     sender.send(Message::new(&topic).body("x")).await?;
     seen.until_count(1).await?;
     let mut stopping = JoinSet::new();
-    stopping.spawn(app.shutdown());
+    let stopped = app.clone();
+    stopping.spawn(async move { stopped.shutdown().await });
     // Shorter than `shutdown_timeout`, long enough for a producer that would not wait.
     tokio::select! {
         stopped = stopping.join_next() => stopped.context("it was begun")???,

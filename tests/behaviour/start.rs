@@ -4,17 +4,47 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rocketmq::client::MqClientManager;
-use rocketmq::config::Config;
+use rocketmq::config::{Config, ConsumeFrom, ConsumeMode};
 use rocketmq::{App, ConsumeResult, PushConsumer};
 
 use crate::fake::{Fake, nobody};
 use crate::log;
 use crate::seen::Seen;
-use crate::sending::send_numbers;
+use crate::sending::{send, send_numbers};
 use crate::server::{Server, block_on, cluster, consumer_config, unique};
 
 on_each_server! { Shared:
     a_consumer_of_a_missing_topic_begins_once_it_is_created,
+    what_is_sent_once_a_group_is_ready_is_not_missed,
+}
+
+/// With `consume_from: last` a queue is read from where it ends when somebody asks for that.
+async fn what_is_sent_once_a_group_is_ready_is_not_missed(server: Server) -> Result<()> {
+    let topic = unique("orders");
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    // So many that the embedded server drops the oldest: a queue that is still whole is read from its beginning.
+    send_numbers(&producer, &topic, if server.is_embedded() { 2_500 } else { 10 }).await?;
+    let modes = [ConsumeMode::Pull, ConsumeMode::Pop].into_iter();
+    for mode in modes.filter(|mode| *mode == ConsumeMode::Pull || !server.is_4_9()) {
+        for round in 0..4 {
+            let (manager, seen) = (server.manager(), Seen::default());
+            let mut config = consumer_config();
+            (config.mode, config.consume_from) = (mode, ConsumeFrom::Last);
+            let consumer = PushConsumer::builder(unique("group"))
+                .config(config)
+                .subscribe(topic.as_str(), "*", seen.listener())
+                .build(&manager)?;
+            manager.start().await?;
+            consumer.ready().await;
+            let body = format!("new {mode:?} {round}");
+            send(&producer, &topic, [body.as_str()]).await?;
+            seen.until("the new one was handled", |handled| handled.times.contains_key(&body)).await?;
+            manager.shutdown().await?;
+        }
+    }
+    sender.shutdown().await?;
+    Ok(())
 }
 
 async fn a_consumer_of_a_missing_topic_begins_once_it_is_created(server: Server) -> Result<()> {

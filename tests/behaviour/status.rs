@@ -74,7 +74,8 @@ fn the_page_says_what_an_application_does_from_its_start_to_its_end() -> Result<
         })
         .await?;
         let mut stopping = JoinSet::new();
-        stopping.spawn(app.shutdown());
+        let stopped = app.clone();
+        stopping.spawn(async move { stopped.shutdown().await });
         wait::until("the page says that the application stops", async || {
             Ok(ask(page, "GET", "/readyz").await? == (503, "the application is stopping\n".to_owned()))
         })

@@ -15,7 +15,9 @@ mod status_page;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -37,7 +39,8 @@ use crate::trace::Tracer;
 /// Reads `rocketmq.yaml`, starts a consumer for every group of annotated listeners, and runs until SIGINT or SIGTERM;
 /// then stops gracefully.
 ///
-/// The same as `App::builder().run()`.
+/// The same as `App::builder().run()`. A program that does something else as well takes
+/// [`start`](AppBuilder::start) instead, and stops by [`App::shutdown`].
 ///
 /// # Errors
 ///
@@ -60,10 +63,23 @@ pub fn check(path: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-/// A running application: its consumers, its producers, and the way to stop them.
+/// A running application: its consumers, its producers, and the way to stop them. A clone is another handle to the same one.
 ///
-/// Dropping it does not stop anything; call [`shutdown`](Self::shutdown).
+/// For a program that is nothing else, [`run`] is all: it starts, waits for SIGINT or SIGTERM, stops. One that also serves
+/// HTTP, or has a `main` of its own for another reason, calls [`start`](AppBuilder::start), gives clones to whoever
+/// sends or asks for the [`health`](Self::health), and calls [`shutdown`](Self::shutdown) when everything that uses the
+/// producers has ended: `examples/inside_axum.rs`. Signals are its own business then.
+///
+/// Dropping the handles stops nothing: consumers go on for as long as the runtime does, and nobody can stop them any more. (An
+/// embedded server goes with the last handle.) A process that ends without `shutdown` loses no message, but those that were being
+/// handled are delivered again, and other members wait until the brokers miss this one.
+#[derive(Clone)]
 pub struct App {
+    running: Arc<Running>,
+}
+
+/// What the handles share.
+struct Running {
     managers: BTreeMap<String, MqClientManager>,
     parts: Parts,
     /// By the names of the clusters that they write to; none without `trace.enabled`.
@@ -73,13 +89,15 @@ pub struct App {
     status_page: Option<status_page::StatusPage>,
     #[cfg(feature = "embedded")]
     servers: BTreeMap<String, crate::embedded::Server>,
+    /// Whether everything has been stopped; several may ask for it.
+    stopped: OnceCell<()>,
 }
 
 /// Whether an application does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Every consumer has its routes and knows its share of the queues.
+    /// Every group is ready, and the application is not being stopped.
     pub ready: bool,
     /// The groups, by name.
     pub groups: BTreeMap<String, GroupHealth>,
@@ -91,7 +109,7 @@ pub struct Health {
 pub struct GroupHealth {
     /// What its consumer is doing.
     pub state: ServiceState,
-    /// It has its routes and knows its share of the queues.
+    /// It has its routes, knows its share of the queues, and has begun in each of them.
     pub ready: bool,
 }
 
@@ -137,13 +155,14 @@ impl App {
 
     fn consumers_of<'a>(&'a self, group: &'a str) -> Result<impl Iterator<Item = &'a PushConsumer>> {
         let consumers = || {
-            let members = self.parts.consumers.iter().filter(move |member| member.group == group);
+            let members = self.running.parts.consumers.iter().filter(move |member| member.group == group);
             members.map(|member| &member.consumer)
         };
         match consumers().next() {
             Some(_) => Ok(consumers()),
             None => {
-                let known: Vec<_> = self.parts.consumers.iter().map(|member| member.group.as_str()).collect();
+                let consumers = self.running.parts.consumers.iter();
+                let known: Vec<_> = consumers.map(|member| member.group.as_str()).collect();
                 Err(Error::consumer(
                     group,
                     format_args!("there is no such group; there are: {}", known.join(", ")),
@@ -158,26 +177,31 @@ impl App {
     ///
     /// Where there is no such producer.
     pub fn producer(&self, name: &str) -> Result<Producer> {
-        self.parts.producers.get(name)
+        self.running.parts.producers.get(name)
     }
 
     /// All producers, by name.
     pub fn producers(&self) -> &Producers {
-        &self.parts.producers
+        &self.running.parts.producers
     }
 
-    /// Whether everything does its work.
+    /// Whether everything does its work: what a readiness probe wants to know.
     pub fn health(&self) -> Health {
+        let parts = &self.running.parts;
         let health = |Member { group, consumer, .. }: &Member| {
             (group.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() })
         };
-        let groups: BTreeMap<_, _> = self.parts.consumers.iter().map(health).collect();
-        Health { ready: groups.values().all(|group| group.ready), groups }
+        let groups: BTreeMap<_, _> = parts.consumers.iter().map(health).collect();
+        let ready = !parts.stopping.is_cancelled() && groups.values().all(|group| group.ready);
+        Health { ready, groups }
     }
 
-    /// Waits until [`health`](Self::health) is ready.
+    /// Waits until every group is ready: it has its routes, knows its share of the queues, and has a place to begin at in each of
+    /// them, so that nothing is missed that is sent from then on, also with `consume_from: last`.
+    ///
+    /// A topic that does not exist keeps its group waiting until somebody creates it.
     pub async fn ready(&self) {
-        for member in &self.parts.consumers {
+        for member in &self.running.parts.consumers {
             member.consumer.ready().await;
         }
     }
@@ -185,16 +209,31 @@ impl App {
     /// Where the status page is served, if it is; with port 0 under `health.listen` the system chose one.
     #[cfg(feature = "health")]
     pub fn status_page(&self) -> Option<std::net::SocketAddr> {
-        self.status_page.as_ref().map(status_page::StatusPage::address)
+        self.running.status_page.as_ref().map(status_page::StatusPage::address)
     }
 
     /// Stops: pulls no more, lets handlers finish for at most `shutdown_timeout`, stores the offsets and says goodbye to
     /// the brokers; then the producers, then the embedded server.
     ///
+    /// Every handle may ask for it. The first call does the work; others wait until that is done, and return `Ok`.
+    ///
     /// # Errors
     ///
     /// Where handlers had to be abandoned; their messages are delivered again.
-    pub async fn shutdown(self) -> Result<()> {
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped leaves the rest undone; the next one does it.
+    pub async fn shutdown(&self) -> Result<()> {
+        let mut result = Ok(());
+        let first = &mut result;
+        self.running.stopped.get_or_init(|| async move { *first = self.running.stop().await }).await;
+        result
+    }
+}
+
+impl Running {
+    async fn stop(&self) -> Result<()> {
         info!("stopping");
         self.parts.stopping.cancel();
         // A handler of one cluster may send to another: no producer stops before the last consumer.
@@ -207,15 +246,15 @@ impl App {
         while let Some(stopped) = consumers.join_next().await {
             result = result.and(stopped.unwrap_or_else(|panic| Err(Error::other(panic))));
         }
-        for manager in self.managers.into_values() {
+        for manager in self.managers.values() {
             result = result.and(manager.shutdown().await);
         }
         #[cfg(feature = "embedded")]
-        for server in self.servers.into_values() {
-            server.shutdown().await;
+        for server in self.servers.values() {
+            server.stop().await;
         }
         #[cfg(feature = "health")]
-        if let Some(page) = self.status_page {
+        if let Some(page) = &self.status_page {
             page.shutdown().await;
         }
         info!("stopped");
@@ -228,25 +267,26 @@ impl App {
 impl App {
     /// The consumers, each with the name of its cluster and its group.
     pub(crate) fn consumers(&self) -> impl Iterator<Item = (&str, &str, &PushConsumer)> {
-        let consumers = self.parts.consumers.iter();
+        let consumers = self.running.parts.consumers.iter();
         consumers.map(|member| (member.cluster.as_str(), member.group.as_str(), &member.consumer))
     }
 
     /// The namespace of the default cluster.
     pub(crate) fn namespace(&self) -> Option<String> {
-        self.managers.get(DEFAULT_CLUSTER)?.namespace()
+        self.running.managers.get(DEFAULT_CLUSTER)?.namespace()
     }
 
     /// The embedded servers, by the names of their clusters.
     pub(crate) fn servers(&self) -> &BTreeMap<String, crate::embedded::Server> {
-        &self.servers
+        &self.running.servers
     }
 
     /// Ends as if the process had been killed.
     pub(crate) fn abandon(&self) {
-        self.parts.stopping.cancel();
-        self.parts.consumers.iter().for_each(|member| member.consumer.abandon());
-        self.managers.values().for_each(MqClientManager::abandon);
+        let Running { parts, managers, .. } = &*self.running;
+        parts.stopping.cancel();
+        parts.consumers.iter().for_each(|member| member.consumer.abandon());
+        managers.values().for_each(MqClientManager::abandon);
     }
 }
 
@@ -274,7 +314,7 @@ async fn start(
         let tracer = tracers.get(&group.cluster).cloned();
         tracer.into_iter().for_each(|tracer| group.consume_hooks.add(tracer));
     }
-    let mut app = App {
+    let mut running = Running {
         managers: BTreeMap::new(),
         parts: Parts::default(),
         tracers,
@@ -283,11 +323,12 @@ async fn start(
         status_page: None,
         #[cfg(feature = "embedded")]
         servers: BTreeMap::new(),
+        stopped: OnceCell::new(),
     };
-    match app.start_all(loaded, producers, plan).await {
-        Ok(()) => Ok(app),
+    match running.start_all(loaded, producers, plan).await {
+        Ok(()) => Ok(App { running: Arc::new(running) }),
         Err(error) => {
-            if let Err(error) = app.shutdown().await {
+            if let Err(error) = running.stop().await {
                 warn!(%error, "what had been started did not stop cleanly");
             }
             Err(error)
@@ -302,7 +343,7 @@ fn tracers(config: &Config) -> Result<BTreeMap<String, Tracer>> {
     clusters.filter(|_| config.trace.enabled).map(tracer).collect()
 }
 
-impl App {
+impl Running {
     async fn start_all(&mut self, loaded: &mut LoadedConfig, producers: Producers, plan: Plan) -> Result<()> {
         let mut checks = plan.checks;
         for (name, producer) in producers.iter() {

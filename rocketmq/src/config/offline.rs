@@ -1,5 +1,7 @@
 //! A configuration for a test: as the file says, but for what belongs to real servers.
 
+use std::path::Path;
+
 use ::config::{Map, Value, ValueKind};
 
 use super::{Config, NameServers};
@@ -37,5 +39,12 @@ impl Config {
         }
         self.trace.enabled = false;
         self.health.listen = None;
+    }
+
+    /// Has broadcast groups keep their offsets in `folder`, those of each cluster apart, whatever the file says.
+    pub(crate) fn keep_offsets_in(&mut self, folder: &Path) {
+        for (number, cluster) in self.clusters.values_mut().chain([&mut self.cluster]).enumerate() {
+            cluster.client.offset_dir = folder.join(number.to_string());
+        }
     }
 }

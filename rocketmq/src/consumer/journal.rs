@@ -132,6 +132,13 @@ impl Journal {
             .unwrap_or_default()
     }
 
+    /// All messages of a group that its listeners have, with their offsets.
+    pub(crate) fn open_of(&self, group: &str) -> Vec<(i64, Open)> {
+        let Some(pages) = self.pages() else { return Vec::new() };
+        let of_group = pages.open.iter().filter(|((of, ..), _)| of == group);
+        of_group.map(|((_, _, offset), open)| (*offset, open.clone())).collect()
+    }
+
     /// What is known of a message that is not settled.
     pub(crate) fn open(&self, group: &str, queue: &MessageQueue, offset: i64) -> Option<Open> {
         self.pages()?.open.get(&(group.to_owned(), queue.clone(), offset)).cloned()

@@ -59,6 +59,8 @@ pub(crate) use journal::Journal;
 pub(crate) use journal::{Entry, Open};
 pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder, LitePullError, Messages};
 #[cfg(feature = "testing")]
+pub(crate) use pop::PopQueue;
+#[cfg(feature = "testing")]
 pub(crate) use progress::{Progress, QueueProgress};
 pub use queue_listener::QueueChange;
 pub use stats::ConsumeStats;
@@ -159,7 +161,10 @@ pub(crate) struct Shared {
     suspended: AtomicBool,
     /// Asks for a rebalance.
     wake: Notify,
-    balanced: watch::Sender<bool>,
+    /// Whether a round of rebalance was complete.
+    is_balanced: AtomicBool,
+    /// Whether each queue had its place then, or has had it since; it stays so.
+    ready: watch::Sender<bool>,
     /// Pullers and scheduled tasks: ended at the beginning of a shutdown.
     pulling: Tasks,
     /// Handlers and what follows from them: waited for.
@@ -386,7 +391,8 @@ impl PushConsumer {
             skip_before: config.skip_before.map(|skip| skip.time(SystemTime::now())),
             suspended: AtomicBool::new(false),
             wake: Notify::new(),
-            balanced: watch::Sender::new(false),
+            is_balanced: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
             pulling,
             handlers: Tasks::default(),
             shutdown: CancellationToken::new(),
@@ -448,16 +454,19 @@ impl PushConsumer {
         shared.stats.stats(Instant::now()).into_iter().map(|(topic, stats)| (shown(topic), stats)).collect()
     }
 
-    /// Whether the consumer has its routes and knows its share of the queues.
+    /// Whether the consumer has its routes, knows its share of the queues, and has a place to begin at in each of them.
+    ///
+    /// From then on nothing is missed that is sent to its topics, also with `consume_from: last`. It stays so: a queue that
+    /// comes later does not make it less ready.
     pub fn is_ready(&self) -> bool {
-        self.inner.running.get().is_some_and(|shared| *shared.balanced.borrow())
+        self.inner.running.get().is_some_and(|shared| *shared.ready.borrow())
     }
 
     /// Waits until [`is_ready`](Self::is_ready); returns at once where the consumer does not run.
     pub async fn ready(&self) {
         if let Some(shared) = self.inner.running.get() {
             // The sender lives as long as `shared`.
-            let _ = shared.balanced.subscribe().wait_for(|balanced| *balanced).await;
+            let _ = shared.ready.subscribe().wait_for(|ready| *ready).await;
         }
     }
 
@@ -600,8 +609,21 @@ impl Shared {
         *self.flow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A round of rebalance is complete.
     fn note_balanced(&self) {
-        self.balanced.send_if_modified(|balanced| !std::mem::replace(balanced, true));
+        self.is_balanced.store(true, Ordering::SeqCst);
+        self.note_begun();
+    }
+
+    /// A queue may have got its place; to be called after it has.
+    fn note_begun(&self) {
+        if *self.ready.borrow() || !self.is_balanced.load(Ordering::SeqCst) {
+            return;
+        }
+        let have_begun = self.owned().iter().all(|owned| owned.has_begun());
+        if have_begun && self.pop.as_ref().is_none_or(Pop::has_begun) {
+            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        }
     }
 
     fn owned(&self) -> Vec<Arc<OwnedQueue>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pop::{Pop, PopQueue};
 use super::{PushConsumer, Shared};
 use crate::message::MessageQueue;
 
@@ -15,6 +16,8 @@ pub(crate) struct Progress {
     pub(crate) is_suspended: bool,
     pub(crate) is_orderly: bool,
     pub(crate) queues: Vec<QueueProgress>,
+    /// What it pops from, where it does.
+    pub(crate) popped: Vec<Arc<PopQueue>>,
 }
 
 /// How far it is in one queue.
@@ -40,6 +43,7 @@ impl PushConsumer {
             is_suspended: shared.is_suspended(),
             is_orderly: shared.order.is_some(),
             queues: shared.queues(),
+            popped: shared.pop.as_ref().map(Pop::queues).unwrap_or_default(),
         })
     }
 

@@ -106,6 +106,7 @@ impl Puller {
         // To be stored before the first message comes: a group that begins at the end and is stopped before would
         // begin at the end again, and miss what was sent meanwhile.
         self.queue.with(|messages| messages.pulled_to(self.next_offset));
+        self.shared.note_begun();
         debug!(group = %self.shared.group, queue = %self.queue.queue, offset = self.next_offset, "pulling begins");
         loop {
             self.pull_if_possible();

@@ -132,6 +132,11 @@ impl OwnedQueue {
         *self.pulled_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it is known where in the queue to begin.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.offset().is_some()
+    }
+
     /// What the group's offset may be by now.
     pub(crate) fn offset(&self) -> Option<i64> {
         self.with(|messages| messages.offset())

@@ -39,6 +39,13 @@ impl HeldPops {
         groups.entry(Arc::clone(&pop.header.consumer_group)).or_default().push_back(pop);
     }
 
+    /// Whether a group waits for messages of a queue, or, with −1, of any queue of a topic.
+    #[cfg(feature = "testing")]
+    pub(super) fn has(&self, group: &str, topic: &str, queue_id: i32) -> bool {
+        let pops = self.by_topic.get(topic).and_then(|groups| groups.get(group));
+        pops.is_some_and(|pops| pops.iter().any(|pop| pop.header.queue_id == queue_id))
+    }
+
     /// The groups that wait for messages of a topic.
     pub(super) fn groups(&self, topic: &str) -> Vec<Arc<str>> {
         self.by_topic.get(topic).map(|groups| groups.keys().cloned().collect()).unwrap_or_default()

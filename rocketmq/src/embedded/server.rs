@@ -315,6 +315,10 @@ impl Server {
 
     /// Stops both, and waits until nothing of them is left.
     pub async fn shutdown(self) {
+        self.stop().await;
+    }
+
+    pub(crate) async fn stop(&self) {
         self.stop_name_server().await;
         self.stop_broker().await;
     }
@@ -423,6 +427,27 @@ impl Server {
     #[cfg(feature = "testing")]
     pub(crate) fn is_awaited(&self, group: &str, topic: &str, queue_id: i32) -> bool {
         self.broker.service().with_state(|state| state.held.has(group, topic, queue_id))
+    }
+
+    /// Whether a group waits in a pop: then there is nothing for it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_pop_awaited(&self, group: &str, topic: &str, queue_id: i32) -> bool {
+        self.broker.service().with_state(|state| state.held_pops.has(group, topic, queue_id))
+    }
+
+    /// The messages of the transactions that are open.
+    #[cfg(feature = "testing")]
+    pub(crate) fn half_messages(&self) -> Vec<MessageExt> {
+        let records =
+            self.broker.service().with_state(|state| state.transactions.records(state.store.host()));
+        let messages = records.into_iter().map(|record| stored::decode(record, MAX_UNPACKED_BYTES));
+        messages.filter_map(Result::ok).collect()
+    }
+
+    /// Since when the last one waits of the producers that were asked about a transaction.
+    #[cfg(feature = "testing")]
+    pub(crate) fn asked_since(&self) -> Option<tokio::time::Instant> {
+        self.broker.service().with_state(|state| state.transactions.asked_since())
     }
 
     fn count(&self, topic: &str) -> usize {

@@ -55,6 +55,9 @@ struct Half {
     message: NewMessage,
     due: Instant,
     checks: u32,
+    /// Since when a producer that was asked has not answered.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the test kit waits for the answer"))]
+    asked: Option<Instant>,
     /// All places that it has had in the commit log; the last one is where it is.
     positions: Vec<i64>,
 }
@@ -81,6 +84,18 @@ impl Transactions {
         self.due.first().map(|(due, _)| *due)
     }
 
+    /// The half messages, as those who may see them would get them.
+    #[cfg(feature = "testing")]
+    pub(super) fn records(&self, host: std::net::SocketAddr) -> Vec<Bytes> {
+        self.open.values().map(|half| encode(&half.message, host, 0, 0, 0)).collect()
+    }
+
+    /// When the last producer was asked that has not answered.
+    #[cfg(feature = "testing")]
+    pub(super) fn asked_since(&self) -> Option<Instant> {
+        self.open.values().filter_map(|half| half.asked).max()
+    }
+
     fn hold(&mut self, mut message: NewMessage, position: i64, due: Instant) -> Result<i64, Refusal> {
         // A copy of its own: the body may be a slice of a much larger network buffer.
         message.body = Bytes::copy_from_slice(&message.body);
@@ -93,7 +108,7 @@ impl Transactions {
         let id = self.next_id;
         self.next_id += 1;
         self.due.insert((due, id));
-        self.open.insert(id, Half { message, due, checks: 0, positions: Vec::new() });
+        self.open.insert(id, Half { message, due, checks: 0, asked: None, positions: Vec::new() });
         Ok(self.place(id, position))
     }
 
@@ -189,6 +204,11 @@ impl State {
         now: Now,
         effects: &mut Effects,
     ) -> Result<bool, Refusal> {
+        if let Some((id, _)) = self.transactions.places.get(&end.commit_log_offset)
+            && let Some(half) = self.transactions.open.get_mut(id)
+        {
+            half.asked = None;
+        }
         match end.commit_or_rollback {
             sys_flag::TRANSACTION_COMMIT => {
                 let id = self.transactions.find(end)?;
@@ -248,6 +268,9 @@ impl State {
         let Some(producer) = producer else {
             return warn!(topic = %message.topic, group = group(&message), checks, "no producer of the group is here that could be asked about a transaction");
         };
+        if let Some(half) = self.transactions.open.get_mut(&id) {
+            half.asked = Some(now.unmoved);
+        }
         let host = self.store.host();
         let unique_key = properties::find(&message.properties, properties::UNIQUE_KEY).map(str::to_owned);
         let header = CheckTransactionState {

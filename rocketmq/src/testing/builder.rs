@@ -2,17 +2,18 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::App;
 use crate::app::Instruments;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, LoadedConfig, Sources};
-use crate::consumer::Journal;
+use crate::consumer::{ConsumeHook, Journal};
 use crate::error::Result;
 use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, State};
 use crate::message::MessageExt;
-use crate::producer::{Producers, SendHook};
+use crate::producer::{IntoTransaction, Producers, SendHook};
 
 const FILE: &str = "rocketmq.yaml";
 /// What a busy machine takes for what usually takes milliseconds.
@@ -184,6 +185,22 @@ impl AppBuilder {
         self
     }
 
+    /// See [`crate::AppBuilder::transaction`].
+    pub fn transaction<F, Fut>(mut self, producer: impl Into<String>, check: F) -> Self
+    where
+        F: Fn(MessageExt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoTransaction> + Send + 'static,
+    {
+        self.app = self.app.transaction(producer, check);
+        self
+    }
+
+    /// See [`crate::AppBuilder::consume_hook`].
+    pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
+        self.app = self.app.consume_hook(hook);
+        self
+    }
+
     /// Starts, and waits until every group is ready for its first message.
     ///
     /// # Errors
@@ -194,10 +211,12 @@ impl AppBuilder {
         let Self { app, source, env, groups, limit, patience } = self;
         let mut loaded = load(source, env)?;
         loaded.config.use_embedded_servers();
+        let folder = folder();
+        loaded.config.keep_offsets_in(&folder);
         let instruments = Instruments { clock: Clock::movable(), journal: Journal::new() };
         let app = app.under_test(loaded, instruments.clone(), groups).start().await?;
         app.ready().await;
-        let app = App::new(app, instruments, limit, patience);
+        let app = App::new(app, instruments, limit, patience, folder);
         app.until_begun().await;
         Ok(app)
     }
@@ -220,6 +239,13 @@ fn load(source: Source, more: Vec<(String, String)>) -> Result<LoadedConfig, Con
         },
     }
     sources.load()
+}
+
+/// A folder for the files of one application, which is made by whoever has one.
+fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    env::temp_dir().join(format!("rocketmq-testing-{}-{number}", std::process::id()))
 }
 
 /// In the current folder, which cargo makes that of the package under test, or above it, where its workspace is.

@@ -65,7 +65,9 @@ mod settle;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::fs;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -95,6 +97,8 @@ pub struct App {
     patience: Duration,
     /// The ids of what the test itself has sent.
     own: Mutex<HashSet<String>>,
+    /// Where broadcast groups keep their offsets, for as long as the test runs.
+    folder: PathBuf,
 }
 
 impl App {
@@ -103,8 +107,14 @@ impl App {
         AppBuilder::new()
     }
 
-    fn new(app: crate::App, instruments: Instruments, limit: Duration, patience: Duration) -> Self {
-        Self { app: Some(app), instruments, limit, patience, own: Mutex::default() }
+    fn new(
+        app: crate::App,
+        instruments: Instruments,
+        limit: Duration,
+        patience: Duration,
+        folder: PathBuf,
+    ) -> Self {
+        Self { app: Some(app), instruments, limit, patience, own: Mutex::default(), folder }
     }
 
     /// Sends a message, and returns when it is stored; nobody need have had it yet.
@@ -270,6 +280,14 @@ impl App {
         scheduled
     }
 
+    /// The messages of the transactions that are open: nobody gets them before they are committed.
+    ///
+    /// [`advance`](Self::advance) by more than six seconds has the server ask the check of their producer, and then
+    /// again every 30 seconds, as brokers do.
+    pub fn open_transactions(&self) -> Vec<MessageExt> {
+        self.app().servers().values().flat_map(crate::embedded::Server::half_messages).collect()
+    }
+
     /// The server of the default cluster: to look into it, or to break it.
     ///
     /// # Panics
@@ -353,6 +371,8 @@ impl Drop for App {
             // Whoever still sleeps wakes up, and finds that it is over.
             self.instruments.clock.advance(Duration::MAX);
         }
+        // It is there only if a group broadcasts, and holds nothing that anybody wants.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

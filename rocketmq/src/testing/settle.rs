@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 use super::{App, fail};
-use crate::consumer::{Open, Progress, QueueProgress};
+use crate::consumer::{Open, PopQueue, Progress, QueueProgress};
 use crate::embedded::Server;
 use crate::message::MessageQueue;
 use crate::producer::SendResult;
@@ -30,8 +30,8 @@ struct Unsettled {
 enum What {
     /// The consumer has not asked for it.
     NotPulled,
-    /// It waits for its listener.
-    Waiting(i64),
+    /// It waits for its listener; what is popped waits without its offset being known.
+    Waiting(Option<i64>),
     /// Its listener has it.
     InHands(i64, Open),
 }
@@ -120,7 +120,9 @@ impl App {
                 What::Waiting(_) => self.patience < begin.elapsed(),
                 What::NotPulled => false,
             };
-            if !is_due && unsettled.iter().all(hangs) {
+            let asked = self.app().servers().values().filter_map(Server::asked_since).max();
+            let is_asked = asked.is_some_and(|since| since.elapsed() < self.patience);
+            if !is_due && !is_asked && unsettled.iter().all(hangs) {
                 return;
             }
             if self.limit < begin.elapsed() {
@@ -138,7 +140,13 @@ impl App {
             if progress.is_suspended || !scope.concerns(&progress) {
                 continue;
             }
-            for topic in progress.topics.iter().filter(|topic| scope.includes(topic)) {
+            let is_popped =
+                |topic: &&Arc<str>| progress.popped.iter().any(|popped| popped.queue.topic == **topic);
+            for popped in progress.popped.iter().filter(|popped| scope.includes(&popped.queue.topic)) {
+                unsettled.extend(self.of_popped(server, &progress, popped, scope));
+            }
+            let pulled = progress.topics.iter().filter(|topic| !is_popped(topic));
+            for topic in pulled.filter(|topic| scope.includes(topic)) {
                 for queue_id in
                     (0..server.queues_of(topic)).filter(|queue_id| scope.includes_queue(*queue_id))
                 {
@@ -182,12 +190,45 @@ impl App {
                 Some(open) if open.is_paused && progress.is_orderly => return None,
                 Some(open) if open.is_paused => {}
                 Some(open) => return unsettled(Arc::clone(queue), What::InHands(offset, open)),
-                None => return unsettled(Arc::clone(queue), What::Waiting(offset)),
+                None => return unsettled(Arc::clone(queue), What::Waiting(Some(offset))),
             }
         }
         // What is beyond may be for others only; then the broker has the consumer wait.
         let is_pulled = end <= *pulled_to || server.is_awaited(&progress.group, topic, queue_id);
         if is_pulled { None } else { unsettled(Arc::clone(queue), What::NotPulled) }
+    }
+
+    /// The same of what one group pops: brokers know what is done, and the consumer how many it has not told them of.
+    fn of_popped(
+        &self,
+        server: &Server,
+        progress: &Progress,
+        popped: &PopQueue,
+        scope: Scope<'_>,
+    ) -> Option<Unsettled> {
+        let (group, queue) = (&progress.group, &popped.queue);
+        let unsettled = |what| Some(Unsettled { group: Arc::clone(group), queue: Arc::clone(queue), what });
+        if !popped.has_begun() {
+            return unsettled(What::NotPulled);
+        }
+        if matches!(scope, Scope::Start) {
+            return None;
+        }
+        // In this order: the consumer asks again once it has counted what the last answer brought.
+        let is_awaited = server.is_pop_awaited(group, &queue.topic, queue.queue_id);
+        match popped.unacked() {
+            0 if is_awaited => None,
+            0 => unsettled(What::NotPulled),
+            unacked => {
+                let open = self.instruments.journal.open_of(group);
+                // Of those that listeners have, the one that is the least likely to hang.
+                let last = open.iter().max_by_key(|(_, open)| (open.has_ended, open.since)).cloned();
+                unsettled(match last.filter(|_| unacked <= open.len()) {
+                    Some((offset, open)) => What::InHands(offset, open),
+                    None => What::Waiting(None),
+                })
+            }
+        }
     }
 
     fn give_up(&self, unsettled: &[Unsettled]) -> ! {
@@ -247,7 +288,8 @@ impl fmt::Display for Unsettled {
         let Self { group, queue, what } = self;
         match what {
             What::NotPulled => write!(f, "group {group} has not taken everything from {queue}"),
-            What::Waiting(offset) => {
+            What::Waiting(None) => write!(f, "group {group}: messages of {queue} wait for their listener"),
+            What::Waiting(Some(offset)) => {
                 write!(f, "group {group}: {queue} offset {offset} waits for its listener")
             }
             What::InHands(offset, Open { listener, since, .. }) => {

@@ -75,7 +75,7 @@ impl StatusPage {
         self.address
     }
 
-    pub(super) async fn shutdown(self) {
+    pub(super) async fn shutdown(&self) {
         self.tasks.cancel();
         let open = self.tasks.join(END).await;
         if open > 0 {

@@ -17,6 +17,7 @@ use super::queue::PopQueue;
 use crate::config::ConsumerConfig;
 use crate::consumer::Shared;
 use crate::consumer::consume::{DEAD_LETTER, Ending, SKIPPED, Verdict, verdict};
+use crate::consumer::journal::Fate as Noted;
 use crate::consumer::puller::{poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
 use crate::consumer::stats::Tally;
@@ -76,7 +77,11 @@ impl Attempt {
             for (held, fate) in std::mem::take(&mut self.held).into_iter().zip(fates) {
                 match fate {
                     Fate::Unseen => unseen.push(held),
-                    fate => self.settle(held, fate, bad).await,
+                    fate => {
+                        let noted = noted(fate, verdict);
+                        self.shared.journal.note(&self.delivery, &held.message, &ending, noted);
+                        self.settle(held, fate, bad).await;
+                    }
                 }
             }
             let messages = unseen.iter().map(|held| held.message.clone()).collect();
@@ -89,10 +94,12 @@ impl Attempt {
     /// Calls the listener, and puts off the end of the leases while it works.
     async fn call(&mut self) -> Ending {
         let hooked = self.shared.hooks.before(&self.delivery);
+        self.shared.journal.begun(&self.delivery);
         let start = Instant::now();
         let ending = self.call_listener().await;
         let took = start.elapsed();
         self.shared.hooks.after(hooked, &self.delivery, &ending, took);
+        self.shared.journal.ended(&self.delivery);
         self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
         ending
     }
@@ -224,6 +231,16 @@ fn delay(times: u32, level: i32) -> Duration {
     match u8::try_from(level).ok().and_then(|level| DelayLevel::new(level).ok()) {
         Some(level) => level.default_delay(),
         None => Duration::from_secs(DELAYS[(times as usize).min(DELAYS.len() - 1)]),
+    }
+}
+
+/// The fate in the words of the journal.
+fn noted(fate: Fate, verdict: Verdict) -> Noted {
+    match fate {
+        Fate::Done if matches!(verdict, Verdict::Refuse { .. }) => Noted::Skipped,
+        Fate::Done => Noted::Acknowledged,
+        Fate::Later(_) | Fate::Unseen => Noted::Retried,
+        Fate::Dead => Noted::DeadLettered,
     }
 }
 

@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use assignment::Assigned;
+pub(crate) use queue::PopQueue;
 
-use self::queue::PopQueue;
 use self::request_mode::ModesSet;
 use super::running_info::Clock;
 use crate::message::MessageQueue;
@@ -42,6 +42,17 @@ pub(super) struct Pop {
 }
 
 impl Pop {
+    /// What is popped from.
+    #[cfg(feature = "testing")]
+    pub(super) fn queues(&self) -> Vec<Arc<PopQueue>> {
+        self.lock_queues().values().map(|(owned, _)| Arc::clone(owned)).collect()
+    }
+
+    /// Whether brokers know where the group begins in everything that is popped from.
+    pub(super) fn has_begun(&self) -> bool {
+        self.lock_queues().values().all(|(owned, _)| owned.has_begun())
+    }
+
     /// The subscriptions of what is left from POP, as heartbeats say them.
     pub(super) fn leftovers(&self) -> Vec<SubscriptionData> {
         self.lock_leftovers().values().cloned().collect()

@@ -152,7 +152,11 @@ impl Popper {
                 queue_id: queue.queue.queue_id,
                 max_msg_nums: config.pop.batch as i32,
                 invisible_time: config.pop.invisible_time.as_millis() as i64,
-                poll_time: shared.client.config().pull_suspend.as_millis() as i64,
+                // The first one is answered at once: nobody is ready before.
+                poll_time: match queue.has_begun() {
+                    true => shared.client.config().pull_suspend.as_millis() as i64,
+                    false => 0,
+                },
                 born_time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
                     as i64,
                 init_mode: match config.consume_from {
@@ -179,6 +183,9 @@ impl Popper {
         };
         if std::mem::take(&mut self.is_failing) {
             info!(group = %self.shared.group, queue = %self.queue.queue, "popping works again");
+        }
+        if self.queue.begin() {
+            self.shared.note_begun();
         }
         match answer {
             PopAnswer::Nothing => {}

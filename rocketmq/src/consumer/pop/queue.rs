@@ -1,6 +1,6 @@
 //! What is popped from: any queue of a broker, or one of them; what its tasks share.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -11,15 +11,16 @@ use crate::message::MessageQueue;
 
 /// Queues whose messages are popped by one task.
 #[derive(Debug)]
-pub(super) struct PopQueue {
+pub(crate) struct PopQueue {
     /// With −1 in the place of the queue: any queue of the broker.
-    pub(super) queue: Arc<MessageQueue>,
+    pub(crate) queue: Arc<MessageQueue>,
     pub(super) counts: Arc<TopicCounts>,
     /// Messages that were popped, and that the broker still waits for.
     unacked: AtomicUsize,
     /// Told when one is settled.
     pub(super) room: Notify,
     popped_at: Mutex<Instant>,
+    has_begun: AtomicBool,
 }
 
 impl PopQueue {
@@ -30,10 +31,11 @@ impl PopQueue {
             unacked: AtomicUsize::new(0),
             room: Notify::new(),
             popped_at: Mutex::new(Instant::now()),
+            has_begun: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn unacked(&self) -> usize {
+    pub(crate) fn unacked(&self) -> usize {
         self.unacked.load(Ordering::Relaxed)
     }
 
@@ -46,6 +48,16 @@ impl PopQueue {
     pub(super) fn settled(&self, messages: usize) {
         self.unacked.fetch_sub(messages, Ordering::Relaxed);
         self.room.notify_one();
+    }
+
+    /// Whether a pop was answered: then the broker knows where the group begins.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::SeqCst)
+    }
+
+    /// Notes that a pop was answered; whether it was the first.
+    pub(super) fn begin(&self) -> bool {
+        !self.has_begun.swap(true, Ordering::SeqCst)
     }
 
     /// Notes that the task is at work.
