@@ -24,8 +24,11 @@ on_each_server! { Shared:
     a_backlog_is_passed_over_up_to_a_time,
 }
 
+/// The properties of a message.
+type Properties = &'static [(&'static str, &'static str)];
+
 /// The messages: their bodies, tags and properties.
-const MESSAGES: [(&str, &str, &[(&str, &str)]); 8] = [
+const MESSAGES: [(&str, &str, Properties); 8] = [
     ("0", "paid", &[("a", "5"), ("region", "eu"), ("vip", "true")]),
     ("1", "paid", &[("a", "5.5"), ("region", "it's"), ("vip", "FALSE")]),
     ("2", "", &[("a", "-3"), ("region", "Eu"), ("x", "5")]),
@@ -80,7 +83,7 @@ const CHOICES_5: [(&str, &str); 5] = [
 ];
 
 fn messages(topic: &str) -> Vec<Message> {
-    let message = |(body, tag, properties): &(&str, &str, &[(&str, &str)])| {
+    let message = |(body, tag, properties): &(&str, &str, Properties)| {
         let message = Message::new(topic).body(body.to_string());
         let message = if tag.is_empty() { message } else { message.tag(*tag) };
         properties.iter().fold(message, |message, (key, value)| message.property(*key, *value))
