@@ -24,9 +24,21 @@
 //!
 //! A listener takes what it needs, in any order: the message ([`MessageExt`], by value or by reference), its decoded body
 //! ([`Json`], [`String`], [`Bytes`]), a batch (`Vec` of these), [`State`], [`ConsumeContext`], the [`Producer`] or one of
-//! the [`Producers`], or any type
-//! of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], a [`Reply`] to who asked, or a `Result` of these
-//! with any error; see [`IntoConsumeResult`]. A message is acknowledged when its handler has finished, never before.
+//! the [`Producers`], or any type of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], a [`Reply`] to who
+//! asked, or a `Result` of these with any error; see [`IntoConsumeResult`]. A message is acknowledged when its handler
+//! has finished, never before. The options of [`listener`] say which messages, and in which way: `orderly`, `broadcast`.
+//! What runs around each delivery is an [`around`](AppBuilder::around).
+//!
+//! # Sending
+//!
+//! [`Producer`] has a method for each way: [`send`](Producer::send), in order, as a batch, one way, later, as a
+//! [request](Producer::request) that is answered, or in a [transaction](Producer::send_in_transaction), whose fate a function
+//! with [`transaction`] tells the brokers that ask.
+//!
+//! # Operating
+//!
+//! [`config`] has a table of every key. [`App::stats`], [`App::health`], the status page (feature `health`), message traces
+//! ([`Tracer`]) and Apache's own tools show what a process does.
 //!
 //! # The route of a message
 //!
@@ -41,6 +53,11 @@
 //! - `health`: the status page (`health.listen`): `/livez`, `/readyz`, `/metrics` for Prometheus.
 //! - `testing`: the kit for the tests of an application ([`testing`]); for `dev-dependencies`.
 //! - `tls`: TLS on the connections to name servers and brokers.
+
+/// The examples of the README that stand for themselves.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 mod app;
 pub mod client;
