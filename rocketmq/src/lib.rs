@@ -54,11 +54,6 @@
 //! - `testing`: the kit for the tests of an application ([`testing`]); for `dev-dependencies`.
 //! - `tls`: TLS on the connections to name servers and brokers.
 
-/// The examples of the README that stand for themselves.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 mod app;
 pub mod client;
 mod clock;

@@ -120,11 +120,6 @@ async fn own(tenant: Tenant<'_>) -> Result<Done, &'static str> {
     if tenant.0 == "nobody" { Ok(Done) } else { Err("no one else is here") }
 }
 
-#[rocketmq::listener(group = "g", topic = "opaque")]
-async fn opaque(_: &MessageExt) -> impl IntoConsumeResult + use<> {
-    ConsumeResult::Success
-}
-
 // Two subscriptions of one function, and texts that the configuration completes.
 #[rocketmq::listener(group = "mail", topic = "${mail.topic:mails}", tag = "${tags}")]
 #[rocketmq::listener(group = "mail-${ENV}", topic = "mails-vip")]

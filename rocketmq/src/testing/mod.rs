@@ -5,7 +5,7 @@
 //! Routing, decoding, the policy for failures, sending and stopping are the code that runs in production. What takes
 //! minutes there takes a call here: [`App::advance`] moves the time by which messages wait.
 //!
-//! ```
+//! ```standalone_crate
 //! use std::time::Duration;
 //!
 //! use rocketmq::{ConsumeContext, ConsumeResult, Message, MessageExt, Result, testing};
