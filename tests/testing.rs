@@ -445,7 +445,7 @@ async fn what_fails_in_a_group_that_broadcasts_is_dropped() {
 async fn open_transactions_are_seen_and_looked_into_when_time_moves() {
     let mut config = Config::default();
     let mut orders = ProducerConfig::default();
-    orders.transaction = true;
+    (orders.group, orders.transaction) = (Some("orders-tx".to_owned()), true);
     config.producers.insert("orders".to_owned(), orders);
     let asked = Arc::new(AtomicU32::new(0));
     let asks = Arc::clone(&asked);
@@ -479,7 +479,7 @@ async fn open_transactions_are_seen_and_looked_into_when_time_moves() {
 
 #[rocketmq::listener(group = "quotes", topic = "quote-requests")]
 async fn quote(share: String) -> Result<Reply<String>, String> {
-    if share.is_empty() { Err("no share".to_owned()) } else { Ok(Reply(format!("{share}: 42"))) }
+    if share == "NONE" { Err("no share".to_owned()) } else { Ok(Reply(format!("{share}: 42"))) }
 }
 
 #[tokio::test]
@@ -490,7 +490,7 @@ async fn requests_are_answered_and_what_came_of_them_is_seen() {
     assert_eq!(reply.body_str(), "ACME: 42");
     let handled = app.handled("quote-requests").await;
     assert_eq!((handled.len(), handled[0].fate), (1, Fate::Acknowledged));
-    let failed = app.deliver(Message::new("quote-requests").body("")).await;
+    let failed = app.deliver(Message::new("quote-requests").body("NONE")).await;
     assert_eq!((failed.fate(), failed.error()), (Fate::Retried, Some("no share")));
 }
 

@@ -174,7 +174,7 @@ async fn main() {
     async fn inner(_: MessageExt) {}
 
     let definitions: Vec<_> = inventory::iter::<ListenerDef>().collect();
-    assert_eq!(definitions.len(), 21);
+    assert_eq!(definitions.len(), 20);
     for definition in definitions {
         let expected = match definition.topic {
             "text" => "Failed(\"{\\\"id\\\":1,\\\"customer\\\":\\\"x\\\"}!\")",
