@@ -83,7 +83,8 @@ const EXPECTED: [(&str, &str); 6] = [
     ),
     (
         "pull",
-        "from 5 5 6 7\n\
+        "assigned 0 1 2 3 4 5 6 7\n\
+         from 5 5 6 7\n\
          from the beginning 0 1 2 3 4 5 6 7\n\
          committed 8\n\
          offset of the first time 0\n\
