@@ -14,6 +14,7 @@ use crate::consumer::{
 };
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerBuilder};
+use crate::tasks::Boxed;
 use crate::trace::Tracer;
 
 /// The consumers and producers of a process, and the clients that they share.
@@ -214,18 +215,20 @@ impl MqClientManager {
         Ok(())
     }
 
-    async fn start_all(&self) -> Result<()> {
-        self.start_producers().await?;
-        let All { consumers, lite_pull_consumers, .. } = self.all();
-        for consumer in consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust) {
-            consumer.start().await?;
-        }
-        for consumer in
-            lite_pull_consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust)
-        {
-            consumer.start().await?;
-        }
-        Ok(())
+    fn start_all(&self) -> Boxed<'_, Result<()>> {
+        Box::pin(async move {
+            self.start_producers().await?;
+            let All { consumers, lite_pull_consumers, .. } = self.all();
+            for consumer in consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust) {
+                consumer.start().await?;
+            }
+            for consumer in
+                lite_pull_consumers.iter().filter(|consumer| consumer.state() == ServiceState::CreateJust)
+            {
+                consumer.start().await?;
+            }
+            Ok(())
+        })
     }
 
     /// Stops everything: consumers first, all at the same time, since their handlers may still send; then producers, and
@@ -239,22 +242,24 @@ impl MqClientManager {
         self.shutdown_all().await
     }
 
-    async fn shutdown_all(&self) -> Result<()> {
-        let result = self.shutdown_consumers().await;
-        let mut stops = tokio::task::JoinSet::new();
-        for producer in self.all().producers {
-            stops.spawn(async move { producer.shutdown().await });
-        }
-        while let Some(stopped) = stops.join_next().await {
-            if let Err(panic) = stopped {
-                warn!(%panic, "a producer did not stop cleanly");
+    fn shutdown_all(&self) -> Boxed<'_, Result<()>> {
+        Box::pin(async move {
+            let result = self.shutdown_consumers().await;
+            let mut stops = tokio::task::JoinSet::new();
+            for producer in self.all().producers {
+                stops.spawn(async move { producer.shutdown().await });
             }
-        }
-        // Last, as they tell of all that the others did.
-        for tracer in self.all().tracers {
-            tracer.shutdown().await;
-        }
-        result
+            while let Some(stopped) = stops.join_next().await {
+                if let Err(panic) = stopped {
+                    warn!(%panic, "a producer did not stop cleanly");
+                }
+            }
+            // Last, as they tell of all that the others did.
+            for tracer in self.all().tracers {
+                tracer.shutdown().await;
+            }
+            result
+        })
     }
 
     /// Stops the consumers alone, before [`shutdown`](Self::shutdown): for those that have several managers.

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,6 +14,13 @@ use tracing::{Instrument, debug_span, error};
 
 /// How long a task that ended by panic stays down before it is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// A future in a box, which keeps the time down that a build takes, here and in the programs of users.
+///
+/// An `async fn` is compiled where it is polled, with all that it awaits: whatever is public and long would be compiled
+/// again in each crate that awaits it, and each kind of future that is spawned has code of its own in tokio. A plain function
+/// that returns a box ends both.
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The tasks of one owner.
 ///
@@ -37,12 +44,22 @@ impl Tasks {
 
     /// Starts a task that ends by itself. A panic is reported and ends this task alone.
     pub(crate) fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
-        let watched = async move {
+        let future: Boxed<'static, ()> = Box::pin(future);
+        self.spawn_unboxed(name, future);
+    }
+
+    /// The same without the box, for what is started with every message.
+    #[expect(clippy::disallowed_methods, reason = "the one place that may: what is started here is tracked")]
+    pub(crate) fn spawn_unboxed(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
+        tokio::spawn(self.tracker.track_future(async move {
             if let Err(reason) = catch_panic(future).await {
                 error!(task = name, reason, "a task panicked");
             }
-        };
-        self.start(watched);
+        }));
     }
 
     /// Starts a task that is to run until the owner stops; after a panic it is reported and started again.
@@ -50,6 +67,11 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.start_lasting(name, Box::new(move || Box::pin(make())));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the other place that may")]
+    fn start_lasting(&self, name: &'static str, mut make: Box<dyn FnMut() -> Boxed<'static, ()> + Send>) {
         let stopping = self.stopping.clone();
         let watched = async move {
             while let Err(reason) = catch_panic(make()).await {
@@ -60,7 +82,7 @@ impl Tasks {
                 }
             }
         };
-        self.start(watched.instrument(debug_span!("task", name)));
+        tokio::spawn(self.tracker.track_future(watched.instrument(debug_span!("task", name))));
     }
 
     /// Does `work` every `period`, for the first time after one, until the owner stops. What has begun then is finished.
@@ -84,11 +106,6 @@ impl Tasks {
                 }
             }
         });
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the one place that may: what is started here is tracked")]
-    fn start(&self, future: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.tracker.track_future(future));
     }
 
     /// Asks all tasks to end, without waiting for them.

@@ -17,6 +17,7 @@ use crate::listener::{
 };
 use crate::message::MessageExt;
 use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producers, SendHook, checks};
+use crate::tasks::Boxed;
 
 /// An application that is being put together.
 #[derive(Default)]
@@ -226,21 +227,27 @@ impl AppBuilder {
     ///
     /// Those of [`run`](crate::run).
     pub async fn run(self) -> Result<()> {
-        let mut signals = signals::Signals::listen().map_err(Error::other)?;
-        let app = tokio::select! {
-            app = self.start_with(true) => app?,
-            // There is nothing to finish yet: what has been started goes with the process.
-            signal = signals.next() => {
-                tracing::info!(signal, "a signal came before the start was complete");
-                return Ok(());
+        self.run_until_signal().await
+    }
+
+    fn run_until_signal(self) -> Boxed<'static, Result<()>> {
+        Box::pin(async move {
+            let mut signals = signals::Signals::listen().map_err(Error::other)?;
+            let app = tokio::select! {
+                app = self.start_with(true) => app?,
+                // There is nothing to finish yet: what has been started goes with the process.
+                signal = signals.next() => {
+                    tracing::info!(signal, "a signal came before the start was complete");
+                    return Ok(());
+                }
+            };
+            let signal = signals.next().await;
+            tracing::info!(signal, "a signal: stopping gracefully, a second one ends the process at once");
+            tokio::select! {
+                stopped = app.shutdown() => stopped,
+                signal = signals.next() => signals::end_at_once(signal),
             }
-        };
-        let signal = signals.next().await;
-        tracing::info!(signal, "a signal: stopping gracefully, a second one ends the process at once");
-        tokio::select! {
-            stopped = app.shutdown() => stopped,
-            signal = signals.next() => signals::end_at_once(signal),
-        }
+        })
     }
 
     /// What the test kit puts in: a configuration that it has read, its instruments, and the groups that are wanted.
@@ -257,48 +264,51 @@ impl AppBuilder {
         self
     }
 
-    async fn start_with(self, needs_listeners: bool) -> Result<App> {
-        let mut loaded = match self.source {
-            Source::Usual => Config::load(None)?,
-            Source::File(file) => Config::load(Some(&file))?,
-            Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
-            #[cfg(feature = "testing")]
-            Source::Loaded(loaded) => *loaded,
-        };
-        let Self {
-            mut state,
-            state_with,
-            arounds,
-            group_arounds,
-            by_hand,
-            checks: by_name,
-            without_linked,
-            send_hooks,
-            consume_hooks,
-            chosen,
-            instruments,
-            ..
-        } = self;
-        let plan = |loaded: &LoadedConfig, producers: &Producers| {
-            if let Ok(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
-                state.insert(producer);
-            }
-            state.insert(producers.clone());
-            for make in state_with {
-                make(producers, &mut state)?;
-            }
-            let annotated = if without_linked { Vec::new() } else { listeners().collect() };
-            let checks = Checks {
-                annotated: if without_linked { Vec::new() } else { checks().collect() },
-                by_hand: by_name,
+    fn start_with(self, needs_listeners: bool) -> Boxed<'static, Result<App>> {
+        Box::pin(async move {
+            let mut loaded = match self.source {
+                Source::Usual => Config::load(None)?,
+                Source::File(file) => Config::load(Some(&file))?,
+                Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
+                #[cfg(feature = "testing")]
+                Source::Loaded(loaded) => *loaded,
             };
-            let state = Some(Arc::new(state));
-            let listeners = Listeners { by_hand, annotated, state, arounds, group_arounds, chosen, checks };
-            let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
-            plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
-            Ok(plan)
-        };
-        super::start(&mut loaded, &send_hooks, instruments, plan).await
+            let Self {
+                mut state,
+                state_with,
+                arounds,
+                group_arounds,
+                by_hand,
+                checks: by_name,
+                without_linked,
+                send_hooks,
+                consume_hooks,
+                chosen,
+                instruments,
+                ..
+            } = self;
+            let plan = |loaded: &LoadedConfig, producers: &Producers| {
+                if let Ok(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
+                    state.insert(producer);
+                }
+                state.insert(producers.clone());
+                for make in state_with {
+                    make(producers, &mut state)?;
+                }
+                let annotated = if without_linked { Vec::new() } else { listeners().collect() };
+                let checks = Checks {
+                    annotated: if without_linked { Vec::new() } else { checks().collect() },
+                    by_hand: by_name,
+                };
+                let state = Some(Arc::new(state));
+                let listeners =
+                    Listeners { by_hand, annotated, state, arounds, group_arounds, chosen, checks };
+                let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
+                plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
+                Ok(plan)
+            };
+            super::start(&mut loaded, &send_hooks, instruments, plan).await
+        })
     }
 }
 

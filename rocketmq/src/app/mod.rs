@@ -34,6 +34,7 @@ use crate::config::{Config, DEFAULT_CLUSTER, LoadedConfig};
 use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::error::{Error, Result};
 use crate::producer::{Hooks, Producer, Producers};
+use crate::tasks::Boxed;
 use crate::trace::Tracer;
 
 /// Reads `rocketmq.yaml`, starts a consumer for every group of annotated listeners, and runs until SIGINT or SIGTERM;
@@ -233,32 +234,34 @@ impl App {
 }
 
 impl Running {
-    async fn stop(&self) -> Result<()> {
-        info!("stopping");
-        self.parts.stopping.cancel();
-        // A handler of one cluster may send to another: no producer stops before the last consumer.
-        let mut consumers = JoinSet::new();
-        for manager in self.managers.values() {
-            let manager = manager.clone();
-            consumers.spawn(async move { manager.shutdown_consumers().await });
-        }
-        let mut result = Ok(());
-        while let Some(stopped) = consumers.join_next().await {
-            result = result.and(stopped.unwrap_or_else(|panic| Err(Error::other(panic))));
-        }
-        for manager in self.managers.values() {
-            result = result.and(manager.shutdown().await);
-        }
-        #[cfg(feature = "embedded")]
-        for server in self.servers.values() {
-            server.stop().await;
-        }
-        #[cfg(feature = "health")]
-        if let Some(page) = &self.status_page {
-            page.shutdown().await;
-        }
-        info!("stopped");
-        result
+    fn stop(&self) -> Boxed<'_, Result<()>> {
+        Box::pin(async move {
+            info!("stopping");
+            self.parts.stopping.cancel();
+            // A handler of one cluster may send to another: no producer stops before the last consumer.
+            let mut consumers = JoinSet::new();
+            for manager in self.managers.values() {
+                let manager = manager.clone();
+                consumers.spawn(async move { manager.shutdown_consumers().await });
+            }
+            let mut result = Ok(());
+            while let Some(stopped) = consumers.join_next().await {
+                result = result.and(stopped.unwrap_or_else(|panic| Err(Error::other(panic))));
+            }
+            for manager in self.managers.values() {
+                result = result.and(manager.shutdown().await);
+            }
+            #[cfg(feature = "embedded")]
+            for server in self.servers.values() {
+                server.stop().await;
+            }
+            #[cfg(feature = "health")]
+            if let Some(page) = &self.status_page {
+                page.shutdown().await;
+            }
+            info!("stopped");
+            result
+        })
     }
 }
 
@@ -470,5 +473,17 @@ impl Running {
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "it has work where there is a server")]
     fn create_topics(&self, _group: &PlannedGroup) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_programs_await_is_compiled_here() {
+        // Not boxed, it would be kilobytes of states, whose code each program would have to compile.
+        let (run, start) = (size_of_val(&run()), size_of_val(&App::builder().start()));
+        assert!(run < 512 && start < 1024, "{run} and {start} bytes");
     }
 }

@@ -131,7 +131,7 @@ impl Attempt {
         permit: OwnedSemaphorePermit,
     ) -> Begun {
         let handlers = self.shared.handlers.clone();
-        handlers.spawn("handler", async move {
+        handlers.spawn_unboxed("handler", async move {
             let ending = self.shared.watch(future).await;
             self.ended(call, &ending, start.elapsed());
             self.settle(ending, permit).await;

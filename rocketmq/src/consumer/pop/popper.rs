@@ -366,7 +366,7 @@ impl Popper {
             }
             let Some(attempt) = self.next_attempt() else { return };
             self.shared.rate_limit.count_more(attempt.delivery.messages().len() - 1);
-            self.shared.handlers.spawn("handler", attempt.run(permit));
+            self.shared.handlers.spawn_unboxed("handler", attempt.run(permit));
             permit = match Arc::clone(&self.shared.permits).try_acquire_owned() {
                 Ok(permit) => permit,
                 Err(_) => return,
