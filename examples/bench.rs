@@ -5,7 +5,7 @@
 //! ```text
 //! consume NS TOPIC GROUP N CONCURRENCY [BATCH]   a new group each time: it starts at the first offset
 //! declared NS TOPIC GROUP N CONCURRENCY          the same with an annotated function
-//! produce NS TOPIC N SIZE INFLIGHT
+//! produce NS TOPIC N SIZE INFLIGHT               with INFLIGHT 1: what one send after the other takes
 //! latency NS TOPIC GROUP N RATE SIZE             send to handler, in one process
 //! ```
 
@@ -151,11 +151,12 @@ async fn produce(servers: &str, topic: &str, n: u64, size: usize, in_flight: usi
     let body = Bytes::from(bytes(size));
     producer.send(Message::new(topic).body(body.clone())).await?;
     let (next, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let took = Arc::new(Histogram::default());
     let (cpu_before, start) = (cpu_seconds(), Instant::now());
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..in_flight {
         let (producer, topic, body) = (producer.clone(), topic.to_owned(), body.clone());
-        let (next, failed) = (Arc::clone(&next), Arc::clone(&failed));
+        let (next, failed, took) = (Arc::clone(&next), Arc::clone(&failed), Arc::clone(&took));
         senders.spawn(async move {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
@@ -163,8 +164,10 @@ async fn produce(servers: &str, topic: &str, n: u64, size: usize, in_flight: usi
                     return;
                 }
                 let message = Message::new(&*topic).tag("t").key(format!("k{i}")).body(body.clone());
-                if producer.send(message).await.is_err() {
-                    failed.fetch_add(1, Ordering::Relaxed);
+                let begun = Instant::now();
+                match producer.send(message).await {
+                    Ok(_) => took.note(begun.elapsed()),
+                    Err(_) => _ = failed.fetch_add(1, Ordering::Relaxed),
                 }
             }
         });
@@ -172,11 +175,52 @@ async fn produce(servers: &str, topic: &str, n: u64, size: usize, in_flight: usi
     while senders.join_next().await.is_some() {}
     let (cpu, wall) = (cpu_seconds() - cpu_before, start.elapsed().as_secs_f64());
     println!(
-        "rust produce n={n} wall={wall:.3} cpu={cpu:.3} failed={} peak_mib={:.1}",
+        "rust produce n={n} wall={wall:.3} cpu={cpu:.3} failed={} p50={:.3}ms p99={:.3}ms peak_mib={:.1}",
         failed.load(Ordering::Relaxed),
+        took.at(0.50),
+        took.at(0.99),
         peak_mib()
     );
     manager.shutdown().await
+}
+
+/// How long things took, to less than a hundredth: counts by powers of two, each in 128 steps. It takes no memory of its
+/// own for what it notes, so that it does not show in what it measures.
+struct Histogram(Vec<AtomicU64>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self((0..Self::STEPS * 64).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Histogram {
+    const STEP_BITS: u32 = 7;
+    const STEPS: u64 = 1 << Self::STEP_BITS;
+
+    fn note(&self, took: Duration) {
+        let ns = took.as_nanos() as u64;
+        let shift = ns.checked_ilog2().unwrap_or(0).saturating_sub(Self::STEP_BITS);
+        // From the second power on, the highest bit is set in every step.
+        let bucket = u64::from(shift) * Self::STEPS + (ns >> shift);
+        if let Some(count) = self.0.get(bucket as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What this share of them took at most, in milliseconds.
+    fn at(&self, share: f64) -> f64 {
+        let counts: Vec<u64> = self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let wanted = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        let bucket = counts.iter().position(|count| {
+            seen += count;
+            wanted <= seen && seen > 0
+        });
+        let bucket = bucket.unwrap_or_default() as u64;
+        let shift = (bucket / Self::STEPS).saturating_sub(1);
+        ((bucket - shift * Self::STEPS) << shift) as f64 / 1e6
+    }
 }
 
 async fn latency(servers: &str, topic: &str, group: &str, n: usize, rate: u32, size: usize) -> Result<()> {

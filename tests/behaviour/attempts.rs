@@ -200,6 +200,27 @@ fn a_given_queue_is_tried_once() -> Result<()> {
 }
 
 #[test]
+fn all_attempts_together_have_the_time_of_one_send() -> Result<()> {
+    block_on(async {
+        let refusing = Scripted::start(V5, |_, _| 14).await?;
+        let mut config = producer_config();
+        (config.retries, config.send_timeout) = (16, Duration::from_millis(700));
+        let setup = Setup::start(&[("broker-a", &refusing)], config).await?;
+        let start = Instant::now();
+        let error = setup.send().await.expect_err("it is always refused");
+        assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+        let (SendError::TimedOut { attempts, .. } | SendError::Refused { attempts, .. }) = &error else {
+            panic!("{error:?}")
+        };
+        assert!((2..16).contains(attempts), "{error:?}");
+        // Also where there was no time for another one: it says what the last one came to.
+        assert_eq!(error.response_code(), Some(ResponseCode::SERVICE_NOT_AVAILABLE), "{error:?}");
+        setup.manager.shutdown().await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn a_broker_that_hangs_takes_no_more_than_the_time_of_one_attempt() -> Result<()> {
     block_on(async {
         let hanging = Scripted::start(V5, |_, _| -1).await?;
@@ -368,28 +389,33 @@ fn beyond_what_may_be_on_its_way_a_send_waits_and_then_says_why_it_failed() -> R
         let hanging = Scripted::start(V5, |_, _| -1).await?;
         let mut config = producer_config();
         config.max_in_flight = 2;
-        config.send_timeout = Duration::from_millis(300);
+        config.send_timeout = Duration::from_millis(1_500);
         let setup = Setup::start(&[("broker-a", &hanging)], config).await?;
-        let mut sends = tokio::task::JoinSet::new();
-        for _ in 0..8 {
-            let producer = setup.producer.clone();
-            sends.spawn(async move { producer.send(message()).await });
-        }
-        let (mut late, mut held) = (0, 0);
-        while let Some(sent) = sends.join_next().await {
-            match sent?.expect_err("nobody answers") {
-                SendError::TimedOut { attempts: 1, .. } => late += 1,
-                error @ SendError::FlowControl { .. } => {
-                    assert!(error.is_flow_control() && error.is_retryable());
-                    held += 1;
-                }
-                // It got in with its last millisecond.
-                SendError::TimedOut { attempts: 0, .. } => held += 1,
-                error => panic!("{error:?}"),
+        setup.producer.queues(TOPIC).await?;
+        // They keep their places until they have heard that their time is over.
+        let mut first = [Box::pin(setup.send()), Box::pin(setup.send())];
+        crate::wait::until("two are on their way", async || {
+            for send in &mut first {
+                let begun = tokio::time::timeout(Duration::ZERO, send).await;
+                assert!(begun.is_err(), "nobody answers: {begun:?}");
             }
+            Ok(hanging.sends().len() == 2)
+        })
+        .await?;
+        let mut others = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let producer = setup.producer.clone();
+            others.spawn(async move { producer.send(message()).await });
         }
-        // All of them began at the same time, and so the time of those that waited was over with that of the first two.
-        assert_eq!((late, held), (2, 6));
+        while let Some(sent) = others.join_next().await {
+            let error = sent?.expect_err("there is no room for it");
+            assert!(matches!(error, SendError::FlowControl { .. }), "{error:?}");
+            assert!(error.is_flow_control() && error.is_retryable());
+        }
+        for send in first {
+            let error = send.await.expect_err("nobody answers");
+            assert!(matches!(error, SendError::TimedOut { attempts: 1, .. }), "{error:?}");
+        }
         assert_eq!(hanging.sends().len(), 2);
         setup.manager.shutdown().await?;
         Ok(())

@@ -57,8 +57,7 @@ impl MqClient {
         request: &PullMessage,
         limit: Duration,
     ) -> Result<PullAnswer, RequestError> {
-        let command = self.remoting.command_as(code, request, Bytes::new());
-        let answer = self.remoting.invoke(address, command, limit).await?;
+        let answer = self.remoting.request(address, code, request, Bytes::new(), limit).await?;
         let status = match answer.response_code() {
             ResponseCode::SUCCESS => PullStatus::Found,
             ResponseCode::PULL_NOT_FOUND => PullStatus::NoNewMessage,

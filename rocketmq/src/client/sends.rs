@@ -13,7 +13,7 @@ use crate::protocol::header::{
     GetMaxOffset, Header, RecallMessage, RecallMessageResponse, SendMessageResponse, SendMessageV2,
 };
 use crate::protocol::{Request, RequestCode, ResponseCode};
-use crate::remoting::{Address, RequestError, refused};
+use crate::remoting::{Address, RequestError, TimeLimit, refused};
 
 /// The answer to a send that was stored, in full or not quite.
 #[derive(Debug)]
@@ -55,11 +55,10 @@ impl MqClient {
         code: RequestCode,
         request: &SendMessageV2,
         body: Bytes,
-        limit: Duration,
+        limit: impl Into<TimeLimit>,
     ) -> Result<SendAnswer, RequestError> {
         let address = self.port(address, port);
-        let command = self.remoting.command_as(code, request, body);
-        let answer = self.remoting.invoke(&address, command, limit).await?;
+        let answer = self.remoting.request(&address, code, request, body, limit).await?;
         match answer.response_code() {
             ResponseCode::SUCCESS
             | ResponseCode::FLUSH_DISK_TIMEOUT

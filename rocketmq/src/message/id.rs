@@ -19,21 +19,23 @@ use bytes::{BufMut, BytesMut};
 /// 00:00 UTC here (Java takes its own zone): the tool allows for that and without a time zone database we cannot.
 pub(crate) fn unique() -> String {
     static COUNTER: AtomicU16 = AtomicU16::new(0);
-    static PROCESS: OnceLock<Vec<u8>> = OnceLock::new();
+    static PROCESS: OnceLock<String> = OnceLock::new();
     let process = PROCESS.get_or_init(|| {
         let mut bytes = BytesMut::new();
         put_address(&mut bytes, local_address());
         bytes.put_u16(std::process::id() as u16);
         bytes.put_u32(fastrand::u32(..));
-        bytes.to_vec()
+        let mut text = String::new();
+        push_hexadecimal(&mut text, &bytes);
+        text
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (mut bytes, len) = ([0; 28], process.len() + 6);
-    let mut rest = bytes.as_mut_slice();
-    rest.put_slice(process);
-    rest.put_u32(since_month_began(now).as_millis() as u32);
-    rest.put_u16(COUNTER.fetch_add(1, Ordering::Relaxed));
-    hexadecimal(&bytes[..len])
+    let [a, b, c, d] = (since_month_began(now).as_millis() as u32).to_be_bytes();
+    let [e, f] = COUNTER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let mut id = String::with_capacity(process.len() + 12);
+    id.push_str(process);
+    push_hexadecimal(&mut id, &[a, b, c, d, e, f]);
+    id
 }
 
 /// The id that names the broker and the place in its commit log; needed to end a transaction or send a message back.
@@ -42,7 +44,9 @@ pub(crate) fn of_offset(store_host: SocketAddr, commit_log_offset: i64) -> Strin
     put_address(&mut bytes, store_host.ip());
     bytes.put_i32(i32::from(store_host.port()));
     bytes.put_i64(commit_log_offset);
-    hexadecimal(&bytes)
+    let mut id = String::with_capacity(bytes.len() * 2);
+    push_hexadecimal(&mut id, &bytes);
+    id
 }
 
 /// The place in the commit log that such an id names; `None` for other ids.
@@ -79,11 +83,9 @@ fn put_address(out: &mut BytesMut, address: IpAddr) {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+fn push_hexadecimal(text: &mut String, bytes: &[u8]) {
     let digit = |number: u8| char::from(b"0123456789ABCDEF"[usize::from(number)]);
-    let mut text = String::with_capacity(bytes.len() * 2);
     text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xF)]));
-    text
 }
 
 /// The time since the first of the month, 00:00 UTC, for a time given since 1970.

@@ -27,6 +27,9 @@ pub struct Message {
     pub(crate) flag: i32,
     /// In the form in which they travel.
     pub(crate) properties: String,
+    /// Whether some of them may be RocketMQ's own, other than tag and keys. Nearly no message has any, and then the way to
+    /// the broker need not look for them, over and over.
+    pub(crate) has_system: bool,
     mistake: Option<MessageError>,
 }
 
@@ -155,7 +158,10 @@ pub enum MessageError {
 impl Message {
     /// A message for `topic`, with nothing in it yet.
     pub fn new(topic: impl Into<String>) -> Self {
-        Self { topic: topic.into(), body: Bytes::new(), flag: 0, properties: String::new(), mistake: None }
+        // Room for what every message gets, and a few properties of its own.
+        let properties = String::with_capacity(128);
+        let (topic, body) = (topic.into(), Bytes::new());
+        Self { topic, body, flag: 0, properties, has_system: false, mistake: None }
     }
 
     /// Sets the body: text or bytes. Bytes are not copied.
@@ -234,7 +240,8 @@ impl Message {
     /// the topic keeps its number of queues, and the message is tried at no other queue: see
     /// [`Producer::send_ordered`](crate::Producer::send_ordered).
     #[must_use]
-    pub fn sharding_key(self, key: impl AsRef<str>) -> Self {
+    pub fn sharding_key(mut self, key: impl AsRef<str>) -> Self {
+        self.has_system = true;
         self.checked_property(properties::SHARDING_KEY, key.as_ref())
     }
 
@@ -306,9 +313,14 @@ impl Message {
         properties::find(&self.properties, name)
     }
 
+    /// The value of one of RocketMQ's own properties other than tag and keys.
+    pub(crate) fn system(&self, name: &str) -> Option<&str> {
+        if self.has_system { self.get(name) } else { None }
+    }
+
     /// How long from `now` on the message is to be delayed, if it is delayed by time.
     pub(crate) fn delay_from(&self, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
-        let number = |name| self.get(name)?.parse().ok();
+        let number = |name| self.system(name)?.parse().ok();
         let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let until = || number(properties::TIMER_DELIVER_MS).map(Duration::from_millis);
         number(properties::TIMER_DELAY_SEC)
@@ -319,6 +331,11 @@ impl Message {
 
     /// Sets any property; the caller knows that it may.
     pub(crate) fn put_property(&mut self, name: &str, value: &str) {
+        self.has_system = true;
+        self.set_property(name, value);
+    }
+
+    fn set_property(&mut self, name: &str, value: &str) {
         match properties::find_span(self.properties.as_bytes(), name) {
             Some((start, end)) => self.properties.replace_range(start..end, value),
             None => properties::push(&mut self.properties, name, value),
@@ -372,7 +389,7 @@ impl Message {
         } else if !properties::is_clean(name) || !properties::is_clean(value) {
             "it holds U+0001 or U+0002, which separate properties on the wire"
         } else {
-            self.put_property(name, value);
+            self.set_property(name, value);
             return self;
         };
         self.mistaken(name, rule)
@@ -389,6 +406,7 @@ impl Message {
             properties::remove(&mut self.properties, other);
         }
         if value > 0 {
+            self.has_system = true;
             properties::push(&mut self.properties, name, &value.to_string());
         }
         self
@@ -398,7 +416,7 @@ impl Message {
     pub(super) fn into_delivered(mut self) -> MessageExt {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-        if self.get(properties::UNIQUE_KEY).is_none() {
+        if self.system(properties::UNIQUE_KEY).is_none() {
             self.put_property(properties::UNIQUE_KEY, &id::unique());
         }
         if properties::MAX_BYTES < self.properties.len() {
@@ -514,6 +532,26 @@ mod tests {
         assert_eq!(passed.delay_from(|| NOW + secs(8)), Some(Duration::ZERO));
         let long_ago = Message::new("t").deliver_at(NOW - secs(7));
         assert_eq!(long_ago.delay_from(|| NOW), None);
+    }
+
+    #[test]
+    fn what_rocketmq_set_is_found_whoever_set_it() {
+        let plain = Message::new("t").tag("a").key("k").property("user", "x").delay_level(0);
+        assert!(!plain.has_system);
+        for (message, name) in [
+            (plain.clone().sharding_key("s"), properties::SHARDING_KEY),
+            (plain.clone().wait_store(false), properties::WAIT),
+            (plain.clone().delay_level(1), properties::DELAY),
+            (plain.clone().delay(Duration::from_millis(1)), properties::TIMER_DELAY_MS),
+            (
+                plain.clone().check_immunity(Duration::from_secs(1)),
+                properties::CHECK_IMMUNITY_TIME_IN_SECONDS,
+            ),
+            (plain.clone().raw_property(properties::UNIQUE_KEY, "id"), properties::UNIQUE_KEY),
+        ] {
+            assert_eq!(message.system(name), message.get(name));
+            assert!(message.get(name).is_some(), "{name}");
+        }
     }
 
     #[test]

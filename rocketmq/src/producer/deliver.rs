@@ -18,7 +18,7 @@ use super::{SendError, SendResult, SendStatus};
 use crate::client::{Access, BrokerVersion, Port, SendAnswer};
 use crate::message::MessageQueue;
 use crate::protocol::{RequestCode, ResponseCode};
-use crate::remoting::{Address, RequestError};
+use crate::remoting::{Address, RequestError, TimeLimit};
 
 /// Before the same broker is tried again, for want of another one; twice as long each time.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -66,6 +66,13 @@ impl From<RequestError> for AttemptError {
     }
 }
 
+/// When an attempt began, and when it has to have ended.
+#[derive(Clone, Copy)]
+struct Time {
+    now: Instant,
+    until: Instant,
+}
+
 /// Where an attempt goes, and what is known of that place.
 struct Place<'a> {
     queue: &'a MessageQueue,
@@ -103,8 +110,9 @@ impl Running {
             let may_retry = tries.count <= config.retries && !matches!(target, Target::Only(_));
             let limit = config.attempt_timeout.filter(|_| may_retry);
             let until = limit.map_or(deadline, |limit| deadline.min(now + limit));
-            let outcome = self.attempt(topic, &mut prepared, &queue, tries.count, until).await;
-            self.note(&queue, &outcome, now.elapsed());
+            let time = Time { now, until };
+            let outcome = self.attempt(topic, &mut prepared, &queue, tries.count, time).await;
+            self.note(&queue, &outcome, now);
             match outcome {
                 Ok(result) if !may_retry || self.is_good(&result) => return Ok(result),
                 Ok(result) => {
@@ -182,14 +190,14 @@ impl Running {
         prepared: &mut Prepared,
         queue: &MessageQueue,
         attempt: u32,
-        deadline: Instant,
+        time: Time,
     ) -> Result<SendResult, AttemptError> {
-        let place = self.place(prepared, queue, deadline).await?;
+        let place = self.place(prepared, queue, time).await?;
         self.announce(prepared, &place, attempt, false)?;
         // A retry takes the first port: where the second is closed, that costs an attempt, not the message.
         let port = if attempt == 1 { Port::Second } else { Port::First };
         let body = prepared.body.clone();
-        let limit = deadline.saturating_duration_since(Instant::now());
+        let limit = TimeLimit::between(time.now, time.until);
         let code = prepared.code;
         let header = prepared.header_for(queue, place.version);
         let answer = self.client.send_at(&place.address, port, code, header, body, limit).await;
@@ -207,7 +215,7 @@ impl Running {
         queue: &MessageQueue,
         deadline: Instant,
     ) -> Result<(), AttemptError> {
-        let place = self.place(prepared, queue, deadline).await?;
+        let place = self.place(prepared, queue, Time { now: Instant::now(), until: deadline }).await?;
         self.announce(prepared, &place, 1, true)?;
         let body = prepared.body.clone();
         let limit = deadline.saturating_duration_since(Instant::now());
@@ -226,14 +234,13 @@ impl Running {
         &self,
         prepared: &Prepared,
         queue: &'a MessageQueue,
-        deadline: Instant,
+        Time { now: begun, until }: Time,
     ) -> Result<Place<'a>, AttemptError> {
-        let begun = Instant::now();
-        let address = self.publish_address(queue, deadline).await?;
+        let address = self.publish_address(queue, until).await?;
         if !prepared.needs_version() {
             return Ok(Place { queue, address, version: None, begun });
         }
-        let limit = deadline.saturating_duration_since(Instant::now());
+        let limit = until.saturating_duration_since(Instant::now());
         let version = self.client.broker_version(&address, limit).await?;
         if prepared.is_timer && version < BrokerVersion::V5_0_0 {
             let error = SendError::unsupported(BrokerFeature::TimerMessage, &address, version);
@@ -309,8 +316,9 @@ impl Running {
         }
     }
 
-    fn note(&self, queue: &MessageQueue, outcome: &Result<SendResult, AttemptError>, took: Duration) {
+    fn note(&self, queue: &MessageQueue, outcome: &Result<SendResult, AttemptError>, begun: Instant) {
         let Some(faults) = &self.faults else { return };
+        let took = begun.elapsed();
         let sign = match outcome {
             Ok(_) | Err(AttemptError::Request(RequestError::NoAddress { .. })) => Sign::Took(took),
             Err(AttemptError::Request(RequestError::Refused { .. })) => Sign::Refused,

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::running::Running;
 use crate::client::{AUTO_CREATE_TOPIC, BrokerVersion};
-use crate::config::Compression;
+use crate::config::{Compression, ProducerConfig};
 use crate::message::{
     CompressionType, Message, MessageError, MessageQueue, batch, compression, id, is_reply, properties,
     sys_flag,
@@ -29,6 +29,8 @@ pub(super) struct Item {
     flag: i32,
     body: Bytes,
     properties: String,
+    /// Whether its sender set some of RocketMQ's own, other than tag and keys.
+    has_system: bool,
 }
 
 /// A message or a batch as it travels.
@@ -107,10 +109,9 @@ impl Running {
     /// Adds what every message has: an id, the wish to be stored safely, the namespace.
     pub(super) fn item(&self, message: Message) -> Result<Item, MessageError> {
         let namespace = self.client.config().namespace.as_deref();
-        let has = |name| message.get(name).is_some();
-        let (has_wait, own_id) =
-            (has(properties::WAIT), message.get(properties::UNIQUE_KEY).map(str::to_owned));
-        let Message { body, flag, mut properties, .. } = message;
+        let has_wait = message.system(properties::WAIT).is_some();
+        let own_id = message.system(properties::UNIQUE_KEY).map(str::to_owned);
+        let Message { body, flag, mut properties, has_system, .. } = message;
         let message_id = match own_id {
             Some(own) => own,
             None => {
@@ -126,16 +127,17 @@ impl Running {
             properties::push(&mut properties, properties::INSTANCE_ID, namespace);
         }
         match properties.len() {
-            ..=properties::MAX_BYTES => Ok(Item { message_id, flag, body, properties }),
+            ..=properties::MAX_BYTES => Ok(Item { message_id, flag, body, properties, has_system }),
             len => Err(MessageError::PropertiesTooLarge { len, limit: properties::MAX_BYTES }),
         }
     }
 
     /// A message that travels alone, its body compressed where that makes it smaller.
     pub(super) async fn prepare(&self, topic: &Arc<str>, item: Item) -> Prepared {
-        let (is_timer, code) = (is_timer(&item.properties), code(topic, &item.properties));
-        let transaction = transaction_flag(&item.properties);
-        let (body, compressed) = self.compress(item.body).await;
+        let is_timer = item.has_system && is_timer(&item.properties);
+        let transaction = if item.has_system { transaction_flag(&item.properties) } else { 0 };
+        let code = code(topic, &item.properties);
+        let (body, compressed) = compress(&self.config, item.body).await;
         let sys_flag = compressed | transaction;
         let header = SendMessageV2 {
             sys_flag,
@@ -182,29 +184,29 @@ impl Running {
             broker_name: None,
         }
     }
+}
 
-    /// Compresses a large body. One that cannot be, or does not become smaller, travels as it is.
-    async fn compress(&self, body: Bytes) -> (Bytes, i32) {
-        if body.len() < self.config.compress_over.as_usize() {
-            return (body, 0);
-        }
-        let kind = match self.config.compression {
-            Compression::Zlib => CompressionType::Zlib,
-            Compression::Lz4 => CompressionType::Lz4,
-            Compression::Zstd => CompressionType::Zstd,
-        };
-        let level = self.config.compress_level;
-        let compressed = if body.len() < COMPRESS_APART_BYTES {
-            compression::compress(kind, level, &body).ok()
-        } else {
-            let whole = body.clone();
-            let work = tokio::task::spawn_blocking(move || compression::compress(kind, level, &whole));
-            work.await.ok().and_then(Result::ok)
-        };
-        match compressed.filter(|compressed| compressed.len() < body.len()) {
-            Some(compressed) => (compressed, sys_flag::of_compression(kind)),
-            None => (body, 0),
-        }
+/// Compresses a large body. One that cannot be, or does not become smaller, travels as it is.
+async fn compress(config: &ProducerConfig, body: Bytes) -> (Bytes, i32) {
+    if body.len() < config.compress_over.as_usize() {
+        return (body, 0);
+    }
+    let kind = match config.compression {
+        Compression::Zlib => CompressionType::Zlib,
+        Compression::Lz4 => CompressionType::Lz4,
+        Compression::Zstd => CompressionType::Zstd,
+    };
+    let level = config.compress_level;
+    let compressed = if body.len() < COMPRESS_APART_BYTES {
+        compression::compress(kind, level, &body).ok()
+    } else {
+        let whole = body.clone();
+        let work = tokio::task::spawn_blocking(move || compression::compress(kind, level, &whole));
+        work.await.ok().and_then(Result::ok)
+    };
+    match compressed.filter(|compressed| compressed.len() < body.len()) {
+        Some(compressed) => (compressed, sys_flag::of_compression(kind)),
+        None => (body, 0),
     }
 }
 
@@ -229,4 +231,43 @@ fn transaction_flag(encoded: &str) -> i32 {
 
 fn unix_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn large_bodies_are_compressed_away_from_the_threads_that_serve_connections() {
+        let config = ProducerConfig::default();
+        let over = config.compress_over.as_usize();
+        for (len, compressed, apart) in [
+            (over - 1, false, false),
+            (over, true, false),
+            (COMPRESS_APART_BYTES - 1, true, false),
+            (COMPRESS_APART_BYTES, true, true),
+        ] {
+            let mut work = pin!(compress(&config, vec![b'x'; len].into()));
+            let at_once = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(at_once.is_pending(), apart, "{len}");
+            let (body, flag) = match at_once {
+                std::task::Poll::Ready(done) => done,
+                std::task::Poll::Pending => work.await,
+            };
+            assert_eq!((body.len() < len, flag != 0), (compressed, compressed), "{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_become_smaller_travels_as_it_is() {
+        for compression in [Compression::Zlib, Compression::Lz4, Compression::Zstd] {
+            let mut config = ProducerConfig::default();
+            config.compression = compression;
+            let noise: Bytes = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
+            assert_eq!(compress(&config, noise.clone()).await, (noise, 0), "{compression:?}");
+        }
+    }
 }

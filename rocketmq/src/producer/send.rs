@@ -249,7 +249,7 @@ impl<'a> Call<'a> {
         let target = match queue {
             Some(target) => target,
             None => {
-                let key = self.message.get(properties::SHARDING_KEY);
+                let key = self.message.system(properties::SHARDING_KEY);
                 self.running.target_of(&self.topic, key, self.deadline).await?
             }
         };

@@ -9,16 +9,19 @@
 //! `RocketMQSerializable`.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 
-use super::{ExtFields, RequestCode, ResponseCode};
+use super::ext_fields::Decimal;
+use super::json_text::plain_len;
+use super::{ExtFields, PutField, RequestCode, ResponseCode, json_header};
 
 /// RUST in RocketMQ's list of languages, which brokers show to their operators.
 const LANGUAGE: u8 = 12;
 const LANGUAGE_NAME: &str = "RUST";
+/// What an unknown language is.
+const OTHER: u8 = 7;
 /// The release whose behaviour this client has: 5.5.0. Brokers answer strict JSON from 4.9.4 (401) on, and announce
 /// their shutdown (GO_AWAY) from 5.3.1 (475) on.
 pub(crate) const VERSION: i32 = 513;
@@ -70,26 +73,23 @@ pub(crate) enum DecodeError {
 
 impl RemotingCommand {
     pub(crate) fn request(code: RequestCode, ext_fields: ExtFields, body: Bytes) -> Self {
-        Self {
-            code: code.0,
-            version: VERSION,
-            language: LANGUAGE,
-            opaque: 0,
-            flag: 0,
-            remark: None,
-            ext_fields,
-            body,
-        }
+        Self { code: code.0, version: VERSION, language: LANGUAGE, ext_fields, body, ..Self::empty() }
     }
 
     pub(crate) fn response(code: ResponseCode, remark: impl Into<Option<String>>) -> Self {
+        let (flag, remark) = (IS_RESPONSE, remark.into());
+        Self { code: code.0, version: VERSION, language: LANGUAGE, flag, remark, ..Self::empty() }
+    }
+
+    /// What a header says that says nothing.
+    pub(super) fn empty() -> Self {
         Self {
-            code: code.0,
-            version: VERSION,
-            language: LANGUAGE,
+            code: 0,
+            version: 0,
+            language: OTHER,
             opaque: 0,
-            flag: IS_RESPONSE,
-            remark: remark.into(),
+            flag: 0,
+            remark: None,
             ext_fields: ExtFields::default(),
             body: Bytes::new(),
         }
@@ -143,11 +143,7 @@ impl RemotingCommand {
             HeaderForm::Json => self.put_json(&mut out),
             HeaderForm::RocketMq => self.put_binary(&mut out),
         }
-        let header = out.len() - 8;
-        let form = if form == HeaderForm::Json { 0 } else { 1 };
-        out[..4].copy_from_slice(&((4 + header + self.body.len()) as u32).to_be_bytes());
-        out[4..8].copy_from_slice(&(form << 24 | header as u32).to_be_bytes());
-        out.freeze()
+        finish_head(out, form, self.body.len())
     }
 
     /// Reads one whole frame, without its leading length. The body shares the frame's memory.
@@ -166,7 +162,7 @@ impl RemotingCommand {
         }
         let header = frame.split_to(length);
         let command = match form {
-            0 => Self::from_json(&header),
+            0 => json_header::read(&header).map_or_else(|| Self::from_any_json(&header), Ok),
             1 => Self::from_binary(header),
             unknown => Err(DecodeError::UnknownForm(unknown)),
         }?;
@@ -174,26 +170,16 @@ impl RemotingCommand {
     }
 
     fn put_json(&self, out: &mut BytesMut) {
-        // Writing to a growing buffer cannot fail, here and below.
-        let _ = write!(out, r#"{{"code":{},"extFields":{{"#, self.code);
-        for (at, (name, value)) in self.ext_fields.iter().enumerate() {
-            if at > 0 {
-                out.put_u8(b',');
-            }
-            put_json_text(out, name);
-            out.put_u8(b':');
-            put_json_text(out, value);
-        }
+        put_json_start(out, self.code);
+        let mut fields = JsonFields { out, is_first: true };
+        self.ext_fields.iter().for_each(|(name, value)| fields.put_field(name, value));
+        put_json_number(out, r#"},"flag":"#, self.flag);
         let language = if self.language == LANGUAGE { LANGUAGE_NAME } else { "OTHER" };
-        let _ = write!(out, r#"}},"flag":{},"language":"{language}","opaque":{}"#, self.flag, self.opaque);
-        if let Some(remark) = &self.remark {
-            out.put_slice(br#","remark":"#);
-            put_json_text(out, remark);
-        }
-        let _ = write!(out, r#","serializeTypeCurrentRPC":"JSON","version":{}}}"#, self.version);
+        put_json_end(out, language, self.opaque, self.remark.as_deref(), self.version);
     }
 
-    fn from_json(header: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads what is JSON at all; slower than [`json_header`].
+    pub(super) fn from_any_json(header: &[u8]) -> Result<Self, DecodeError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Header<'a> {
@@ -278,6 +264,84 @@ impl RemotingCommand {
     }
 }
 
+/// Everything of a request's frame before a body of so many bytes, in JSON: what [`RemotingCommand::encode_head`] makes of
+/// a command, for one that nobody needs but for that. Every message that is sent is such a request.
+pub(crate) fn encode_request(
+    code: RequestCode,
+    opaque: i32,
+    body_len: usize,
+    write: impl FnOnce(&mut JsonFields<'_>),
+) -> Bytes {
+    let mut out = BytesMut::with_capacity(768);
+    out.put_u64(0);
+    put_json_start(&mut out, code.0);
+    write(&mut JsonFields { out: &mut out, is_first: true });
+    put_json_number(&mut out, r#"},"flag":"#, 0);
+    put_json_end(&mut out, LANGUAGE_NAME, opaque, None, VERSION);
+    finish_head(out, HeaderForm::Json, body_len)
+}
+
+/// Sets the lengths, for which there are eight bytes at the front.
+fn finish_head(mut out: BytesMut, form: HeaderForm, body_len: usize) -> Bytes {
+    let header = out.len() - 8;
+    let form = if form == HeaderForm::Json { 0 } else { 1 };
+    out[..4].copy_from_slice(&((4 + header + body_len) as u32).to_be_bytes());
+    out[4..8].copy_from_slice(&(form << 24 | header as u32).to_be_bytes());
+    out.freeze()
+}
+
+fn put_json_start(out: &mut BytesMut, code: i32) {
+    put_json_number(out, r#"{"code":"#, code);
+    out.put_slice(br#","extFields":{"#);
+}
+
+fn put_json_end(out: &mut BytesMut, language: &str, opaque: i32, remark: Option<&str>, version: i32) {
+    out.put_slice(br#","language":""#);
+    out.put_slice(language.as_bytes());
+    put_json_number(out, r#"","opaque":"#, opaque);
+    if let Some(remark) = remark {
+        out.put_slice(br#","remark":"#);
+        put_json_text(out, remark);
+    }
+    put_json_number(out, r#","serializeTypeCurrentRPC":"JSON","version":"#, version);
+    out.put_u8(b'}');
+}
+
+fn put_json_number(out: &mut BytesMut, before: &str, number: i32) {
+    out.put_slice(before.as_bytes());
+    out.put_slice(Decimal::of(number.into()).as_bytes());
+}
+
+/// The fields of a header that is being written.
+pub(crate) struct JsonFields<'a> {
+    out: &'a mut BytesMut,
+    is_first: bool,
+}
+
+impl JsonFields<'_> {
+    fn put_name(&mut self, name: &str) {
+        if !std::mem::take(&mut self.is_first) {
+            self.out.put_u8(b',');
+        }
+        put_json_text(self.out, name);
+        self.out.put_u8(b':');
+    }
+}
+
+impl PutField for JsonFields<'_> {
+    fn put_field(&mut self, name: &str, value: &str) {
+        self.put_name(name);
+        put_json_text(self.out, value);
+    }
+
+    fn put_number(&mut self, name: &str, number: i64) {
+        self.put_name(name);
+        self.out.put_u8(b'"');
+        self.out.put_slice(Decimal::of(number).as_bytes());
+        self.out.put_u8(b'"');
+    }
+}
+
 fn split(from: &mut Bytes, length: i32, what: &'static str) -> Result<Bytes, DecodeError> {
     match usize::try_from(length) {
         Ok(length) if length <= from.len() => Ok(from.split_to(length)),
@@ -296,27 +360,26 @@ const LANGUAGES: [&str; 14] = [
     "RUST", "NODE_JS",
 ];
 
-fn language_number(name: &str) -> u8 {
-    LANGUAGES.iter().position(|other| *other == name).unwrap_or(7) as u8
+pub(super) fn language_number(name: &str) -> u8 {
+    LANGUAGES.iter().position(|other| *other == name).map_or(OTHER, |at| at as u8)
 }
 
 /// Writes a JSON string: the quick way where nothing needs an escape, which is nearly always.
 fn put_json_text(out: &mut BytesMut, text: &str) {
-    out.reserve(text.len() + 2);
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
     out.put_u8(b'"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.put_slice(&text.as_bytes()[plain..at]);
+    let mut rest = bytes;
+    loop {
+        let (plain, others) = rest.split_at(plain_len(rest));
+        out.put_slice(plain);
+        let Some((byte, others)) = others.split_first() else { break };
         match byte {
-            b'"' | b'\\' => out.put_slice(&[b'\\', byte]),
+            b'"' | b'\\' => out.put_slice(&[b'\\', *byte]),
             _ => out.put_slice(&[b'\\', b'u', b'0', b'0', hex_digit(byte >> 4), hex_digit(byte & 0xF)]),
         }
-        plain = at + 1;
+        rest = others;
     }
-    out.put_slice(&text.as_bytes()[plain..]);
     out.put_u8(b'"');
 }
 
@@ -346,6 +409,16 @@ mod tests {
             hex,
             "000000260100002200690c02010000000700000000000000000000000d0005746f706963000000027431"
         );
+    }
+
+    #[test]
+    fn a_request_is_written_at_once_as_it_would_be_as_a_command() {
+        let mut command = route_request().with_body("body");
+        command.ext_fields.put("i", "k\u{1}v\u{2}\"\\ü");
+        let head = encode_request(RequestCode::GET_ROUTEINFO_BY_TOPIC, 7, 4, |fields| {
+            command.ext_fields.iter().for_each(|(name, value)| fields.put_field(name, value));
+        });
+        assert_eq!(head, command.encode_head(HeaderForm::Json));
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ExtFields, Field, HeaderError, RemotingCommand, RequestCode, body};
+use super::{ExtFields, Field, HeaderError, PutField, RemotingCommand, RequestCode, body};
 
 /// Fields that travel as the extension fields of a command.
 pub(crate) trait Header: Sized {
-    fn write(&self, fields: &mut ExtFields);
+    fn write(&self, fields: &mut impl PutField);
 
     fn read(fields: &ExtFields) -> Result<Self, HeaderError>;
 
@@ -24,7 +24,7 @@ pub(crate) trait Header: Sized {
 
 /// The header of requests and answers that have no fields.
 impl Header for () {
-    fn write(&self, _: &mut ExtFields) {}
+    fn write(&self, _: &mut impl PutField) {}
 
     fn read(_: &ExtFields) -> Result<Self, HeaderError> {
         Ok(())
@@ -79,7 +79,7 @@ macro_rules! header {
         pub(crate) struct $name { $($(#[$field_doc])* pub(crate) $field: $type,)* }
 
         impl Header for $name {
-            fn write(&self, fields: &mut ExtFields) {
+            fn write(&self, fields: &mut impl $crate::protocol::PutField) {
                 $(self.$field.put($wire, fields);)*
             }
 
@@ -99,7 +99,7 @@ macro_rules! bare {
         pub(crate) struct $name;
 
         impl Header for $name {
-            fn write(&self, _: &mut ExtFields) {}
+            fn write(&self, _: &mut impl $crate::protocol::PutField) {}
 
             fn read(_: &ExtFields) -> Result<Self, HeaderError> {
                 Ok(Self)

@@ -11,10 +11,12 @@ mod command;
 mod ext_fields;
 pub(crate) mod header;
 pub(crate) mod json;
+mod json_header;
+mod json_text;
 pub(crate) mod pop;
 pub(crate) mod transactions;
 
 pub use code::{RequestCode, ResponseCode};
-pub(crate) use command::{DecodeError, HeaderForm, RemotingCommand};
-pub(crate) use ext_fields::{ExtFields, Field, HeaderError};
+pub(crate) use command::{DecodeError, HeaderForm, RemotingCommand, encode_request};
+pub(crate) use ext_fields::{ExtFields, Field, HeaderError, PutField};
 pub(crate) use header::{Header, Request};

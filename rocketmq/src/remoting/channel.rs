@@ -11,10 +11,13 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
-use super::connection::{Frame, Inbound, Limits, Opaques, Peer, Requests, serve};
+use super::connection::{Inbound, Limits, serve};
+use super::peer::{Frame, Opaques, Peer, Requests, TimeLimit};
 use super::{Address, RequestError, Signer, Tls};
 use crate::protocol::header::Response;
-use crate::protocol::{RemotingCommand, Request, RequestCode, ResponseCode};
+use crate::protocol::{
+    HeaderForm, PutField, RemotingCommand, Request, RequestCode, ResponseCode, encode_request,
+};
 use crate::tasks::Tasks;
 
 /// After a connection could not be made, the next try waits so long at first, and twice as long each time.
@@ -91,7 +94,7 @@ impl RemotingClient {
         body: Bytes,
         limit: Duration,
     ) -> Result<RemotingCommand, RequestError> {
-        let answer = self.invoke(address, self.command(request, body), limit).await?;
+        let answer = self.request(address, R::CODE, request, body, limit).await?;
         match answer.response_code() {
             ResponseCode::SUCCESS => Ok(answer),
             _ => Err(refused(address, R::CODE, &answer)),
@@ -121,13 +124,7 @@ impl RemotingClient {
         body: Bytes,
     ) -> RemotingCommand {
         let mut fields = request.to_fields();
-        if let Some(namespace) = &self.settings.namespace_v2 {
-            fields.put("nsd", "true");
-            fields.put("ns", namespace.clone());
-        }
-        if self.settings.request_type == RequestType::Stream {
-            fields.put("ReqT", "0");
-        }
+        self.put_own_fields(&mut fields);
         // Last, because it covers all that is there.
         if let Some(signer) = &self.settings.signer {
             signer.sign(&mut fields, &body);
@@ -135,17 +132,64 @@ impl RemotingClient {
         RemotingCommand::request(code, fields, body)
     }
 
+    /// What every request of this client says.
+    fn put_own_fields(&self, fields: &mut impl PutField) {
+        if let Some(namespace) = &self.settings.namespace_v2 {
+            fields.put_field("nsd", "true");
+            fields.put_field("ns", namespace);
+        }
+        if self.settings.request_type == RequestType::Stream {
+            fields.put_field("ReqT", "0");
+        }
+    }
+
+    /// The frame of a request.
+    fn frame<R: Request>(&self, code: RequestCode, request: &R, body: Bytes) -> Frame {
+        let (opaque, form) = (self.opaques.next(), self.settings.limits.form);
+        // Who signs has to see all fields first.
+        if form != HeaderForm::Json || self.settings.signer.is_some() {
+            return Frame::new(self.command_as(code, request, body), opaque, form);
+        }
+        let head = encode_request(code, opaque, body.len(), |fields| {
+            request.write(fields);
+            self.put_own_fields(fields);
+        });
+        Frame { code, opaque, head, body }
+    }
+
+    /// Asks under this code, which may be another one than the request's own, and waits for the answer, whatever that
+    /// says.
+    pub(crate) async fn request<R: Request>(
+        &self,
+        address: &Address,
+        code: RequestCode,
+        request: &R,
+        body: Bytes,
+        limit: impl Into<TimeLimit>,
+    ) -> Result<RemotingCommand, RequestError> {
+        self.exchange(address, self.frame(code, request, body), limit.into()).await
+    }
+
     /// Sends a command and waits for its answer, whatever that says.
-    ///
-    /// A broker that is shutting down answers GO_AWAY: the request is sent once more, over a new connection.
     pub(crate) async fn invoke(
         &self,
         address: &Address,
         command: RemotingCommand,
-        limit: Duration,
+        limit: impl Into<TimeLimit>,
     ) -> Result<RemotingCommand, RequestError> {
-        let deadline = Instant::now() + limit;
         let frame = Frame::new(command, self.opaques.next(), self.settings.limits.form);
+        self.exchange(address, frame, limit.into()).await
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// A broker that is shutting down answers GO_AWAY: the request is sent once more, over a new connection.
+    async fn exchange(
+        &self,
+        address: &Address,
+        frame: Frame,
+        limit: TimeLimit,
+    ) -> Result<RemotingCommand, RequestError> {
         let channel = self.channel(address);
         let answer = channel.invoke(frame.clone(), limit).await?;
         if answer.response_code() != ResponseCode::GO_AWAY {
@@ -153,7 +197,7 @@ impl RemotingClient {
         }
         debug!(%address, "the broker is shutting down, the request is sent again over a new connection");
         self.forget(address, &channel);
-        self.channel(address).invoke(frame, deadline.saturating_duration_since(Instant::now())).await
+        self.channel(address).invoke(frame, limit).await
     }
 
     /// The channel to `address`, which is not connected before its first request.
@@ -227,21 +271,20 @@ impl ChannelTask {
     async fn run(mut self) {
         let stopping = self.tasks.stopping().clone();
         loop {
-            let first = tokio::select! {
-                () = stopping.cancelled() => break,
-                request = self.requests.next() => match request {
-                    Some(request) => request,
-                    None => return,
-                },
-            };
-            // Whoever comes during the wait learns at once that nothing can be sent, and may try another broker.
-            if let Some(backoff) = self.backoff.as_ref().filter(|backoff| Instant::now() < backoff.until) {
-                first.fail(cannot_connect(&self.address, &backoff.error));
-                continue;
-            }
-            self.requests.put_back(first);
             tokio::select! {
                 () = stopping.cancelled() => break,
+                is_one = self.requests.exist() => if !is_one {
+                    return;
+                },
+            }
+            // Whoever comes during the wait learns at once that nothing can be sent, and may try another broker.
+            if let Some(backoff) = self.backoff.as_ref().filter(|backoff| Instant::now() < backoff.until) {
+                self.requests.fail_waiting(|| cannot_connect(&self.address, &backoff.error));
+                continue;
+            }
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                () = self.requests.hold(&self.address) => {}
                 connected = self.settings.connect(&self.address) => match connected {
                     Ok(Stream::Plain(stream)) => self.serve(stream.into_split()).await,
                     Ok(Stream::Tls(stream)) => self.serve(tokio::io::split(stream)).await,

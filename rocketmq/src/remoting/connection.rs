@@ -1,26 +1,25 @@
 //! One connection: a task that owns the socket and everything that waits on it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task;
-use tokio::time::{self, Instant, MissedTickBehavior};
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{trace, warn};
 
 use super::frame::{FrameReader, FrameWriter};
+use super::peer::{Outbound, Requests, Waiting};
 use super::{Address, RequestError};
-use crate::protocol::{HeaderForm, RemotingCommand, RequestCode, ResponseCode};
+use crate::protocol::{HeaderForm, RemotingCommand, ResponseCode};
 
-/// Requests handed to the connection's task that it has not looked at yet; whoever comes later waits.
-const OUTBOUND_QUEUE: usize = 256;
 /// Answers to the peer's own requests; a peer that asks faster than it reads loses the answers beyond.
 const ANSWER_QUEUE: usize = 256;
 /// Bytes that wait to be written, beyond which no further request is accepted.
@@ -29,6 +28,8 @@ const UNSENT_BYTES: usize = 1 << 20;
 const CROWD: usize = 16;
 /// How often requests that nobody waits for any more are forgotten, and the idle time is looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// What a connection that ends gets to write what it was given.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection may hold and how long it may be silent.
 #[derive(Debug, Clone, Copy)]
@@ -54,192 +55,20 @@ pub(crate) trait Inbound: Send + Sync + 'static {
     fn request(&self, address: &Address, command: RemotingCommand, answer: Answer);
 }
 
-/// A request as it leaves: encoded once, however often it is sent.
-#[derive(Debug, Clone)]
-pub(super) struct Frame {
-    code: RequestCode,
-    opaque: i32,
-    head: Bytes,
-    body: Bytes,
-}
-
-impl Frame {
-    /// `opaque` is a number that no other request has which may be under way on the same connection.
-    pub(super) fn new(mut command: RemotingCommand, opaque: i32, form: HeaderForm) -> Self {
-        command.opaque = opaque;
-        let head = command.encode_head(form);
-        Self { code: command.request_code(), opaque, head, body: command.body }
-    }
-}
-
-/// One frame on its way out, and who waits for the answer to it.
-#[derive(Debug)]
-pub(super) struct Outbound {
-    head: Bytes,
-    body: Bytes,
-    waiting: Option<(i32, Waiting)>,
-}
-
-type Waiting = oneshot::Sender<Result<RemotingCommand, RequestError>>;
-
-impl Outbound {
-    pub(super) fn fail(self, error: RequestError) {
-        if let Some((_, waiting)) = self.waiting {
-            // Whoever waited may have given up.
-            let _ = waiting.send(Err(error));
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|(_, waiting)| waiting.is_closed())
-    }
-}
-
-/// The other end of a connection, as those see it who have something to ask. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    address: Address,
-    form: HeaderForm,
-    opaques: Opaques,
-    outbound: mpsc::Sender<Outbound>,
-}
-
-/// Numbers for requests: each is given once, so that a request may move from one connection to the next.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Opaques(Arc<AtomicI32>);
-
-impl Opaques {
-    pub(super) fn next(&self) -> i32 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-impl Peer {
-    /// A peer, and the end of its queue that [`serve`] takes.
-    pub(crate) fn new(address: Address, form: HeaderForm) -> (Self, Requests) {
-        Self::numbered(address, form, Opaques::default())
-    }
-
-    /// The same, with numbers that it shares with other peers.
-    pub(super) fn numbered(address: Address, form: HeaderForm, opaques: Opaques) -> (Self, Requests) {
-        let (outbound, receiver) = mpsc::channel(OUTBOUND_QUEUE);
-        (Self { address, form, opaques, outbound }, Requests::new(receiver))
-    }
-
-    /// Sends a request and waits for its answer, whatever the answer says.
-    ///
-    /// # Cancel safety
-    ///
-    /// Whoever gives up leaves nothing behind; the peer may do the work all the same.
-    pub(super) async fn invoke(
-        &self,
-        frame: Frame,
-        limit: Duration,
-    ) -> Result<RemotingCommand, RequestError> {
-        let Frame { code, opaque, head, body } = frame;
-        let (reply, answer) = oneshot::channel();
-        let outbound = Outbound { head, body, waiting: Some((opaque, reply)) };
-        let wait = async {
-            self.outbound.send(outbound).await.map_err(|_| self.shut_down())?;
-            answer.await.map_err(|_| self.shut_down())?
-        };
-        match time::timeout(limit, wait).await {
-            Ok(answer) => answer,
-            Err(_) => Err(RequestError::TimedOut { address: Arc::clone(&self.address), code, limit }),
-        }
-    }
-
-    /// Sends a command and waits for its answer, whatever the answer says.
-    ///
-    /// # Cancel safety
-    ///
-    /// That of [`invoke`](Self::invoke).
-    pub(crate) async fn call(
-        &self,
-        command: RemotingCommand,
-        limit: Duration,
-    ) -> Result<RemotingCommand, RequestError> {
-        self.invoke(Frame::new(command, self.opaques.next(), self.form), limit).await
-    }
-
-    /// Sends a request that is not answered; returns once the connection has taken it, not once it has left.
-    pub(super) async fn oneway(&self, command: RemotingCommand, limit: Duration) -> Result<(), RequestError> {
-        let code = command.request_code();
-        match time::timeout(limit, self.outbound.send(self.unanswered(command))).await {
-            Ok(sent) => sent.map_err(|_| self.shut_down()),
-            Err(_) => Err(RequestError::TimedOut { address: Arc::clone(&self.address), code, limit }),
-        }
-    }
-
-    /// Sends a request that is not answered, unless the connection is too busy to take it.
-    pub(crate) fn try_oneway(&self, command: RemotingCommand) -> bool {
-        self.outbound.try_send(self.unanswered(command)).is_ok()
-    }
-
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.outbound.same_channel(&other.outbound)
-    }
-
-    fn unanswered(&self, command: RemotingCommand) -> Outbound {
-        let Frame { head, body, .. } = Frame::new(command.oneway(), self.opaques.next(), self.form);
-        Outbound { head, body, waiting: None }
-    }
-
-    fn shut_down(&self) -> RequestError {
-        RequestError::ShutDown { address: Arc::clone(&self.address) }
-    }
-}
-
-/// The requests of others that a connection is to send.
-#[derive(Debug)]
-pub(crate) struct Requests {
-    receiver: mpsc::Receiver<Outbound>,
-    /// The request for whose sake the connection is being made.
-    first: Option<Outbound>,
-}
-
-impl Requests {
-    fn new(receiver: mpsc::Receiver<Outbound>) -> Self {
-        Self { receiver, first: None }
-    }
-
-    /// The next request; `None` once nobody is left who could ask. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<Outbound> {
-        match self.first.take() {
-            Some(first) => Some(first),
-            None => self.receiver.recv().await,
-        }
-    }
-
-    fn try_next(&mut self) -> Option<Outbound> {
-        self.first.take().or_else(|| self.receiver.try_recv().ok())
-    }
-
-    pub(super) fn put_back(&mut self, first: Outbound) {
-        self.first = Some(first);
-    }
-
-    /// Tells those who wait by now that there is no connection.
-    pub(super) fn fail_waiting(&mut self, error: impl Fn() -> RequestError) {
-        while let Some(request) = self.try_next() {
-            request.fail(error());
-        }
-    }
-
-    /// The same, for good.
-    pub(super) fn close(&mut self, error: impl Fn() -> RequestError) {
-        self.receiver.close();
-        self.fail_waiting(error);
-    }
-}
-
 /// The way back to who asked. Dropping it leaves the question open, as for a request that wants no answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     opaque: i32,
     form: HeaderForm,
     oneway: bool,
-    answers: mpsc::Sender<Outbound>,
+    answers: mpsc::Sender<Leaving>,
+}
+
+/// An answer on its way out.
+#[derive(Debug)]
+struct Leaving {
+    head: Bytes,
+    body: Bytes,
 }
 
 impl Answer {
@@ -249,8 +78,8 @@ impl Answer {
             return;
         }
         command.opaque = self.opaque;
-        let outbound = Outbound { head: command.encode_head(self.form), body: command.body, waiting: None };
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.answers.try_send(outbound) {
+        let leaving = Leaving { head: command.encode_head(self.form), body: command.body };
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.answers.try_send(leaving) {
             warn!(opaque = self.opaque, "the peer does not read its answers, one was dropped");
         }
     }
@@ -283,9 +112,11 @@ where
         limits,
         reader: FrameReader::new(stream.0, limits.max_frame_bytes),
         writer: FrameWriter::new(stream.1, UNSENT_BYTES),
-        in_flight: HashMap::new(),
+        in_flight: InFlight::default(),
         answers,
+        had_traffic: false,
         last_traffic: Instant::now(),
+        next_sweep: Instant::now() + SWEEP_INTERVAL,
     };
     inbound.connected(address);
     let error = Arc::new(match connection.run(requests, answers_receiver, stopping).await {
@@ -294,10 +125,31 @@ where
     });
     for (_, waiting) in connection.in_flight.drain() {
         let source = Arc::clone(&error);
-        // Whoever waited may have given up.
-        let _ = waiting.send(Err(RequestError::Disconnected { address: Arc::clone(address), source }));
+        waiting.end(Err(RequestError::Disconnected { address: Arc::clone(address), source }));
     }
     error
+}
+
+/// Who waits for which answer.
+type InFlight = HashMap<i32, Waiting, BuildHasherDefault<OpaqueHasher>>;
+
+/// Spreads numbers that this side has chosen itself, so that nobody can choose them to collide.
+#[derive(Debug, Default)]
+struct OpaqueHasher(u64);
+
+impl Hasher for OpaqueHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = (self.0 << 8) ^ u64::from(*byte));
+    }
+
+    fn write_i32(&mut self, opaque: i32) {
+        // Tables look at the highest bits and at the lowest: an odd factor, that of the golden ratio, moves all of them.
+        self.0 = u64::from(opaque as u32).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Owns the socket and everything that waits on it, so nothing here needs a lock.
@@ -307,52 +159,66 @@ struct Connection<'a, R, W> {
     limits: Limits,
     reader: FrameReader<R>,
     writer: FrameWriter<W>,
-    in_flight: HashMap<i32, Waiting>,
-    answers: mpsc::Sender<Outbound>,
+    in_flight: InFlight,
+    answers: mpsc::Sender<Leaving>,
+    /// Whether anything was read or written since the last sweep: that needs no clock.
+    had_traffic: bool,
     last_traffic: Instant,
+    /// No later than the first deadline of those who wait.
+    next_sweep: Instant,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
     async fn run(
         &mut self,
         requests: &mut Requests,
-        mut answers: mpsc::Receiver<Outbound>,
+        mut answers: mpsc::Receiver<Leaving>,
         stopping: &CancellationToken,
     ) -> io::Result<()> {
         let mut stopped = pin!(stopping.cancelled());
-        let mut sweep = time::interval(SWEEP_INTERVAL);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // One timer for all who wait: most of them get their answers long before, and need none.
+        let mut sweep = pin!(time::sleep_until(self.next_sweep));
         loop {
+            // Those that waited for the connection, or for room on it.
+            if !requests.is_empty() {
+                self.take(requests);
+            }
+            if self.next_sweep < sweep.deadline() {
+                sweep.as_mut().reset(self.next_sweep);
+            }
             // Every branch is cancel safe and every body synchronous: a slow peer holds up those who write to it,
             // never the reading of its answers.
             tokio::select! {
                 // A peer that asks faster than its answers can leave is not read until they have.
                 frame = self.reader.next(), if self.answers.capacity() > 0 => self.receive(frame?),
-                request = requests.next(), if self.has_room() => match request {
-                    Some(request) => {
-                        self.take(request, requests);
-                        if CROWD <= self.in_flight.len() {
-                            // Those who were woken by the same answers get the time to ask, too: what they ask leaves
-                            // in the same write.
-                            task::yield_now().await;
-                            self.take_waiting(requests);
-                        }
+                is_one = requests.arrive() => {
+                    if !is_one {
+                        return self.finish(requests).await;
                     }
-                    None => return self.writer.finish().await,
-                },
+                    self.take(requests);
+                    if CROWD <= self.in_flight.len() {
+                        // Those who were woken by the same answers get the time to ask, too: what they ask leaves
+                        // in the same write.
+                        task::yield_now().await;
+                        self.take(requests);
+                    }
+                }
                 written = self.writer.write_some(), if self.writer.has_unsent() => {
                     written?;
-                    self.last_traffic = Instant::now();
+                    self.had_traffic = true;
                 }
                 // `self` holds a sender, so this never ends by itself.
                 Some(answer) = answers.recv(), if !self.writer.is_full() => {
-                    self.push(answer);
+                    self.writer.push(answer.head, answer.body);
                     while !self.writer.is_full() && let Ok(next) = answers.try_recv() {
-                        self.push(next);
+                        self.writer.push(next.head, next.body);
                     }
                 }
-                _ = sweep.tick() => self.sweep()?,
-                () = &mut stopped => return self.writer.finish().await,
+                () = &mut sweep => {
+                    self.sweep(requests)?;
+                    sweep.as_mut().reset(self.next_sweep);
+                }
+                () = &mut stopped => return self.finish(requests).await,
             }
         }
     }
@@ -361,17 +227,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
         !self.writer.is_full() && self.in_flight.len() < self.limits.max_in_flight
     }
 
-    /// Takes one request and those that came with it, so that they leave in one write.
-    fn take(&mut self, first: Outbound, requests: &mut Requests) {
-        self.push(first);
-        self.take_waiting(requests);
-    }
-
-    fn take_waiting(&mut self, requests: &mut Requests) {
-        while self.has_room()
-            && let Some(next) = requests.try_next()
-        {
-            self.push(next);
+    /// Takes as many requests as there is room for, so that they leave in one write.
+    fn take(&mut self, requests: &mut Requests) {
+        while self.has_room() {
+            match requests.try_next() {
+                Some(request) => self.push(request),
+                None => return,
+            }
+        }
+        if let Some(deadline) = requests.earliest_deadline() {
+            self.next_sweep = self.next_sweep.min(deadline);
         }
     }
 
@@ -379,18 +244,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
         if outbound.is_abandoned() {
             return;
         }
-        if let Some((opaque, waiting)) = outbound.waiting {
-            self.in_flight.insert(opaque, waiting);
+        if let Some(waiting) = outbound.waiting {
+            self.next_sweep = self.next_sweep.min(waiting.deadline());
+            self.in_flight.insert(waiting.opaque, waiting);
         }
         self.writer.push(outbound.head, outbound.body);
     }
 
     fn receive(&mut self, command: RemotingCommand) {
-        self.last_traffic = Instant::now();
+        self.had_traffic = true;
         if command.is_response() {
             match self.in_flight.remove(&command.opaque) {
-                // Whoever waited may have given up just now.
-                Some(waiting) => drop(waiting.send(Ok(command))),
+                Some(waiting) => waiting.end(Ok(command)),
                 None => trace!(opaque = command.opaque, "an answer that nobody waits for any more"),
             }
             return;
@@ -404,11 +269,143 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
         self.inbound.request(self.address, command, answer);
     }
 
-    fn sweep(&mut self) -> io::Result<()> {
-        self.in_flight.retain(|_, waiting| !waiting.is_closed());
-        if self.limits.idle_timeout <= self.last_traffic.elapsed() {
+    /// Tells those whose time is over, and forgets those that have given up.
+    fn sweep(&mut self, requests: &mut Requests) -> io::Result<()> {
+        let now = Instant::now();
+        let is_over = |_: &i32, waiting: &mut Waiting| waiting.deadline() <= now || waiting.is_abandoned();
+        for (_, waiting) in self.in_flight.extract_if(is_over) {
+            waiting.time_out(self.address);
+        }
+        requests.expire(self.address, now);
+        let deadlines = self.in_flight.values().map(Waiting::deadline);
+        let deadlines = deadlines.chain(requests.earliest_deadline());
+        self.next_sweep = deadlines.fold(now + SWEEP_INTERVAL, Instant::min);
+        if std::mem::take(&mut self.had_traffic) {
+            self.last_traffic = now;
+        }
+        if self.limits.idle_timeout <= now - self.last_traffic {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was said for the idle timeout"));
         }
         Ok(())
+    }
+
+    /// Writes what was given to this connection, then ends it.
+    async fn finish(&mut self, requests: &mut Requests) -> io::Result<()> {
+        while let Some(request) = requests.try_next() {
+            self.push(request);
+        }
+        match time::timeout(FINISH_TIMEOUT, self.writer.finish()).await {
+            Ok(finished) => finished,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split};
+    use tokio::task::JoinSet;
+
+    use super::super::Peer;
+    use super::*;
+    use crate::protocol::{ExtFields, RequestCode};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    struct Nobody;
+
+    impl Inbound for Nobody {
+        fn request(&self, _: &Address, _: RemotingCommand, _: Answer) {}
+    }
+
+    /// A connection that holds so many bytes that are not read, and what its task is.
+    fn connect(unread: usize, max_in_flight: usize) -> (Peer, DuplexStream, JoinSet<Arc<io::Error>>) {
+        let address: Address = "far:1".into();
+        let (peer, mut requests) = Peer::new(Arc::clone(&address), HeaderForm::Json);
+        let (near, far) = duplex(unread);
+        let (form, idle_timeout) = (HeaderForm::Json, Duration::from_secs(3_600));
+        let limits = Limits { max_frame_bytes: 1 << 24, max_in_flight, idle_timeout, form };
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            serve(split(near), &address, &mut requests, &Nobody, limits, &CancellationToken::new()).await
+        });
+        (peer, far, task)
+    }
+
+    fn request(bytes: usize) -> RemotingCommand {
+        RemotingCommand::request(RequestCode::SEND_MESSAGE, ExtFields::default(), vec![0; bytes].into())
+    }
+
+    async fn answer(far: &mut DuplexStream, opaque: i32) {
+        let mut answer = RemotingCommand::response(ResponseCode::SUCCESS, None);
+        answer.opaque = opaque;
+        far.write_all(&answer.encode_head(HeaderForm::Json)).await.unwrap();
+    }
+
+    /// That each of `calls` ends when its time is over, and not before.
+    async fn all_time_out(calls: impl IntoIterator<Item = (Peer, usize, Duration)>) {
+        let mut ends = JoinSet::new();
+        for (peer, bytes, limit) in calls {
+            ends.spawn(async move {
+                let start = Instant::now();
+                let error = peer.call(request(bytes), limit).await.unwrap_err();
+                assert!(
+                    matches!(&error, RequestError::TimedOut { limit: told, .. } if *told == limit),
+                    "{error}"
+                );
+                let took = start.elapsed();
+                assert!(limit <= took && took <= limit + 2 * MS, "{took:?} of {limit:?}");
+            });
+        }
+        while let Some(end) = ends.join_next().await {
+            end.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_request_ends_with_its_own_time_however_many_wait() {
+        let (peer, _far, _task) = connect(1 << 20, 10);
+        // Of which ten are on their way, 256 wait for that, and the others for a place behind them.
+        all_time_out((0..300).map(|at| (peer.clone(), 1, (1 + at % 7) * 300 * MS))).await;
+        // Shorter than what others wait for already.
+        all_time_out([3_000, 5, 700].map(|ms| (peer.clone(), 1, ms * MS))).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_to_a_peer_that_does_not_read_end_with_their_time() {
+        let (peer, _far, _task) = connect(10, 4_096);
+        let (large, small) = (2 << 20, 1);
+        all_time_out([large, small, large, small].map(|bytes| (peer.clone(), bytes, 250 * MS))).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_too_late_or_to_nobody_harms_no_other() {
+        let (peer, mut far, _task) = connect(1 << 20, 10);
+        peer.call(request(1), 5 * MS).await.unwrap_err();
+        let given_up = peer.call(request(1), 500 * MS);
+        time::timeout(5 * MS, given_up).await.unwrap_err();
+        let asked = peer.call(request(1), 500 * MS);
+        let answered = async {
+            // Time passes once the request has left.
+            time::sleep(MS).await;
+            for opaque in [0, 1, 7, 2] {
+                answer(&mut far, opaque).await;
+            }
+        };
+        let (asked, ()) = tokio::join!(asked, answered);
+        assert_eq!(asked.unwrap().opaque, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_needs_any_more_writes_what_it_was_given() {
+        let (peer, mut far, mut task) = connect(16, 1);
+        for _ in 0..100 {
+            assert!(peer.try_oneway(request(100)));
+        }
+        drop(peer);
+        let mut written = Vec::new();
+        far.read_to_end(&mut written).await.unwrap();
+        assert!(100 * 100 < written.len());
+        task.join_next().await.unwrap().unwrap();
     }
 }

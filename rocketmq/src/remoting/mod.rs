@@ -8,6 +8,7 @@ mod channel;
 mod connection;
 mod error;
 mod frame;
+mod peer;
 mod signer;
 #[cfg(feature = "tls")]
 mod tls;
@@ -16,8 +17,9 @@ mod tls;
 mod tls;
 
 pub(crate) use channel::{RemotingClient, RemotingSettings, RequestType, refused};
-pub(crate) use connection::{Answer, Inbound, Limits, Peer, serve};
+pub(crate) use connection::{Answer, Inbound, Limits, serve};
 pub use error::RequestError;
+pub(crate) use peer::{Peer, TimeLimit};
 pub(crate) use signer::Signer;
 pub(crate) use tls::{Tls, TlsSettings};
 
