@@ -46,6 +46,15 @@ impl Fake {
         .await
     }
 
+    /// Takes every connection, and closes it once something is asked.
+    pub(crate) async fn closing() -> Result<Self> {
+        Self::listen(|mut stream| async move {
+            // Whether it was all of it does not matter.
+            let _ = stream.read(&mut [0; 1024]).await;
+        })
+        .await
+    }
+
     /// Leads to `server`, but cuts each connection once so many bytes came back on it.
     pub(crate) async fn cutting(server: SocketAddr, after_bytes: u64) -> Result<Self> {
         Self::listen(move |stream| async move {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use rocketmq::client::MqClientManager;
 use rocketmq::config::ByteSize;
 use rocketmq::message::MessageError;
-use rocketmq::{Message, Producer, PushConsumer, SendError, SendStatus};
+use rocketmq::{Message, Producer, PushConsumer, RequestError, SendError, SendStatus};
 
 use crate::fake::{Fake, nobody};
 use crate::log;
@@ -95,6 +95,25 @@ fn a_send_to_a_broker_that_hangs_ends_with_its_time() -> Result<()> {
         let text = format!("{:?}", rocketmq::Error::from(error));
         assert!(text.contains("orders") && text.contains("400ms"), "{text}");
         assert!(text.contains(&hanging.addr().to_string()), "it does not name the broker: {text}");
+        manager.shutdown().await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_send_to_a_broker_that_disconnects_says_so_within_its_time() -> Result<()> {
+    block_on(async {
+        let cutting = Fake::closing().await?;
+        let name_server = Fake::name_server("orders", &[("broker-a", cutting.addr())]).await?;
+        let manager = MqClientManager::new(cluster(&name_server.addr().to_string()));
+        let producer = Producer::builder("producer").config(producer_config()).build(&manager)?;
+        manager.start().await?;
+        let error = producer.send(Message::new("orders").body("x")).await.expect_err("nobody confirmed it");
+        let SendError::Failed { attempts: 3, source, .. } = &error else { panic!("{error:?}") };
+        assert!(matches!(source, RequestError::Disconnected { .. }), "{source:?}");
+        assert!(error.is_retryable() && error.response_code().is_none());
+        let text = format!("{:?}", rocketmq::Error::from(error));
+        assert!(text.contains(&cutting.addr().to_string()), "it does not name the broker: {text}");
         manager.shutdown().await?;
         Ok(())
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rocketmq::client::MqClientManager;
+use rocketmq::config::Compression;
 use rocketmq::message::properties;
 use rocketmq::{
     Message, MessageQueue, Producer, PushConsumer, RequestError, SendError, SendHook, SendResult, Sending,
@@ -22,6 +23,7 @@ on_each_server! { Shared:
     a_message_goes_to_the_queue_that_is_given_or_chosen,
     oneway_messages_arrive,
     a_message_keeps_what_its_sender_set,
+    a_large_body_is_compressed_as_it_is_configured_and_arrives_whole,
     hooks_complete_watch_and_forbid,
     sends_that_are_given_up_harm_no_other,
     a_namespace_is_on_the_wire_only,
@@ -155,6 +157,57 @@ async fn a_message_keeps_what_its_sender_set(server: Server) -> Result<()> {
     assert_eq!(received.offset_message_id(), sent.offset_message_id);
     assert_eq!((received.queue_offset(), received.topic()), (sent.queue_offset, topic.as_str()));
     sender.shutdown().await?;
+    Ok(())
+}
+
+/// Notes how long bodies are as they travel.
+#[derive(Default, Clone)]
+struct Lengths(Arc<Mutex<Vec<usize>>>);
+
+impl SendHook for Lengths {
+    fn before(&self, sending: &Sending<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sending.body_len);
+    }
+}
+
+async fn a_large_body_is_compressed_as_it_is_configured_and_arrives_whole(server: Server) -> Result<()> {
+    let (topic, seen) = (unique("orders"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let manager = server.manager();
+    PushConsumer::builder(unique("group"))
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    // The larger one is compressed on a thread of its own.
+    let text = |words: u32| (0..words).map(|word| format!("{} ", word * word % 977)).collect::<String>();
+    let (small, large) = (text(3_000), text(60_000));
+    let (mut sent, mut travelled) = (BTreeSet::new(), BTreeMap::new());
+    for compression in [Compression::Zlib, Compression::Lz4, Compression::Zstd] {
+        for level in [1, 9] {
+            let (mut config, lengths) = (producer_config(), Lengths::default());
+            (config.compression, config.compress_level) = (compression, level);
+            let builder = Producer::builder(unique("producer")).config(config).hook(lengths.clone());
+            let producer = builder.build(&manager)?;
+            producer.start().await?;
+            for body in [&small, &large] {
+                let body = format!("{compression:?} {level} {body}");
+                producer.send(Message::new(&topic).body(body.clone())).await?;
+                sent.insert(body);
+            }
+            let lengths = std::mem::take(&mut *lengths.0.lock().unwrap_or_else(PoisonError::into_inner));
+            assert!(
+                lengths[0] < small.len() / 2 && lengths[1] < large.len() / 2,
+                "{compression:?}: {lengths:?}"
+            );
+            travelled.insert((format!("{compression:?}"), level), lengths[1]);
+        }
+    }
+    seen.until_all(&sent).await?;
+    seen.ensure_once()?;
+    let length = |level| travelled[&("Zlib".to_owned(), level)];
+    assert!(length(9) < length(1), "{travelled:?}");
+    manager.shutdown().await?;
     Ok(())
 }
 
