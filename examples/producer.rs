@@ -1,20 +1,23 @@
 //! cargo run --example producer
 //!
 //! The ways of sending: one message, many at the same time, several as a batch, one without an answer; and what to make
-//! of an error. An embedded server takes them all.
+//! of an error.
 
-use rocketmq::client::MqClientManager;
-use rocketmq::embedded::Server;
-use rocketmq::{Error, Message, Producer, Result, SendError, SendStatus};
+use std::env;
+
+use rocketmq::config::Config;
+use rocketmq::{App, Error, Message, Result, SendError, SendStatus};
 use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_target(false).init();
-    let server = Server::builder().start().await.map_err(Error::other)?;
-    let manager = MqClientManager::with_name_servers([server.name_server()])?;
-    let producer = Producer::builder("orders").build(&manager)?;
-    manager.start().await?;
+    // The cluster that NAMESRV_ADDR names, or a server in this process.
+    let mut config = Config::default();
+    let name_servers = env::var("NAMESRV_ADDR").unwrap_or_else(|_| "embedded".to_owned());
+    config.cluster.name_servers = name_servers.parse().map_err(Error::other)?;
+    let app = App::builder().config_value(config).start().await?;
+    let producer = app.producer("default")?;
     let order = |number: u32| {
         Message::new("order-events").tag("paid").key(number.to_string()).body(format!("order {number}"))
     };
@@ -58,7 +61,6 @@ async fn main() -> Result<()> {
             stats.mean_latency()
         );
     }
-    manager.shutdown().await?;
-    server.shutdown().await;
-    Ok(())
+    // Waits for what is on its way.
+    app.shutdown().await
 }

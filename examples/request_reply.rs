@@ -3,10 +3,11 @@
 //! Asking and answering: a listener that returns `Reply` answers a request, and its requester waits for that. A request
 //! that was sent and not answered is another thing than one that was never sent.
 
+use std::env;
 use std::time::Duration;
 
-use rocketmq::config::{Config, NameServers};
-use rocketmq::{App, Json, Message, Reply, RequestReplyError, Result};
+use rocketmq::config::Config;
+use rocketmq::{App, Error, Json, Message, Reply, RequestReplyError, Result};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,8 +26,10 @@ async fn quote(share: String) -> Result<Reply<Json<Quote>>> {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_target(false).init();
+    // The cluster that NAMESRV_ADDR names, or a server in this process.
     let mut config = Config::default();
-    config.cluster.name_servers = NameServers::Embedded;
+    let name_servers = env::var("NAMESRV_ADDR").unwrap_or_else(|_| "embedded".to_owned());
+    config.cluster.name_servers = name_servers.parse().map_err(Error::other)?;
     let app = App::builder().config_value(config).start().await?;
     app.ready().await;
 

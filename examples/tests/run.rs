@@ -21,9 +21,16 @@ struct Program {
 
 impl Program {
     fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_in(None, name, arguments)
+    }
+
+    /// In the cluster behind these name servers.
+    fn start_in(name_servers: Option<&str>, name: &str, arguments: &[&str]) -> Self {
         let file = example(name);
         let mut child = Command::new(&file)
             .args(arguments)
+            .env_remove("NAMESRV_ADDR")
+            .envs(name_servers.map(|addresses| ("NAMESRV_ADDR", addresses)))
             // Where `rocketmq.yaml` is.
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
             .stdout(Stdio::piped())
@@ -96,7 +103,11 @@ fn example(name: &str) -> PathBuf {
 
 /// Runs an example that ends by itself.
 fn ends(name: &str, expected: &[&str]) {
-    let printed = Program::start(name, &[]).end();
+    ends_in(None, name, expected);
+}
+
+fn ends_in(name_servers: Option<&str>, name: &str, expected: &[&str]) {
+    let printed = Program::start_in(name_servers, name, &[]).end();
     for words in expected {
         assert!(printed.contains(words), "{words:?} is missing in:\n{printed}");
     }
@@ -108,9 +119,37 @@ fn bench_says_how_it_is_used() {
     bench.until("usage: bench consume NS TOPIC GROUP N CONCURRENCY");
 }
 
+/// The ways of sending, with what they print: in this process, and in the cluster that `NAMESRV_ADDR` names.
+const SENDERS: [(&str, &[&str]); 5] = [
+    ("delayed", &["taken back: ", "level 1: one second", "after two seconds", "at a time"]),
+    ("ordered", &["order 5 shipped", "chosen by hand: "]),
+    ("producer", &["10 messages stand in order-events", "nothing was sent:", "order-events: "]),
+    ("request_reply", &["ACME: 42", "sent, not answered:"]),
+    ("transaction", &["what became of a lamp? commit", "a book is shipped", "a lamp is shipped"]),
+];
+
 #[test]
-fn delayed() {
-    ends("delayed", &["taken back:", "level 1: one second", "after two seconds", "at a time"]);
+fn senders_run_in_this_process() {
+    SENDERS.iter().for_each(|(name, expected)| ends(name, expected));
+}
+
+#[test]
+fn senders_run_in_the_cluster_that_is_named() {
+    let runtime = tokio::runtime::Runtime::new().expect("the system has threads");
+    let server = rocketmq::embedded::Server::builder()
+        .transaction_timeout(Duration::from_millis(500))
+        .transaction_check_interval(Duration::from_millis(500));
+    let server = runtime.block_on(server.start()).expect("it listens");
+    for topic in ["order-events", "quote-requests", "reminders"] {
+        server.create_topic(topic, 4).expect("it is a name");
+    }
+    for (name, expected) in SENDERS {
+        ends_in(Some(&server.name_server()), name, expected);
+    }
+    for topic in ["order-events", "order-steps", "reminders"] {
+        assert!(!server.messages(topic).is_empty(), "{topic}: it was not used");
+    }
+    runtime.block_on(server.shutdown());
 }
 
 #[test]
@@ -124,11 +163,6 @@ fn manual() {
 }
 
 #[test]
-fn ordered() {
-    ends("ordered", &["order 5 shipped"]);
-}
-
-#[test]
 fn orderly() {
     ends("orderly", &["transfer 5, attempt 2: the account is closed", "transfer 5, attempt 3: booked"]);
 }
@@ -136,21 +170,6 @@ fn orderly() {
 #[test]
 fn pop() {
     ends("pop", &["quick: job ", "slow: job "]);
-}
-
-#[test]
-fn producer() {
-    ends("producer", &["10 messages stand in order-events", "nothing was sent:", "order-events: "]);
-}
-
-#[test]
-fn request_reply() {
-    ends("request_reply", &["ACME: 42", "sent, not answered:"]);
-}
-
-#[test]
-fn transaction() {
-    ends("transaction", &["what became of", "is shipped"]);
 }
 
 #[test]
