@@ -1,11 +1,12 @@
 //! The push consumer: pulls what a group subscribed to and pushes it to listeners, at least once.
 //!
-//! The route of a message: [`rebalance`] finds out which queues are ours, a [`puller`] asks for the messages of one,
-//! the [`process_queue`] holds them and knows which offset may be stored, [`consume`] calls the listener and settles
-//! what came of it, [`send_back`] gives failed ones back to the broker. [`subscription`] says which listener a message
-//! is for. Where a group consumes in order, [`locks`] sees to it that nobody else has the queue, and [`orderly`] calls the
-//! listener. [`offset_store`] is where the group's offsets are kept: at the brokers, or, of a broadcast group, on this machine
-//! ([`local_offsets`]). Where brokers share the queues, and may hand out messages one by one, [`pop`] takes the place of most of it.
+//! What a consumer at work is made of stands in [`running`]. The route of a message: [`rebalance`] finds out which queues are
+//! ours, a [`puller`] asks for the messages of one, the [`process_queue`] holds them and knows which offset may be stored,
+//! [`consume`] calls the listener and settles what came of it, [`send_back`] gives failed ones back to the broker.
+//! [`subscription`] says which listener a message is for. Where a group consumes in order, [`locks`] sees to it that nobody
+//! else has the queue, and [`orderly`] calls the listener. [`offset_store`] is where the group's offsets are kept: at the
+//! brokers, or, of a broadcast group, on this machine ([`local_offsets`]). Where brokers share the queues, and may hand out
+//! messages one by one, [`pop`] takes the place of most of it.
 
 pub mod allocate;
 mod answer;
@@ -31,6 +32,7 @@ mod queue_listener;
 mod rate_limit;
 mod rebalance;
 mod reset;
+mod running;
 mod running_info;
 mod send_back;
 mod share;
@@ -39,14 +41,14 @@ mod start_offset;
 mod stats;
 mod subscription;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use builder::PushConsumerBuilder;
 pub use filter_hook::{FilterHook, Filtering};
@@ -63,6 +65,7 @@ pub(crate) use pop::PopQueue;
 #[cfg(feature = "testing")]
 pub(crate) use progress::{Progress, QueueProgress};
 pub use queue_listener::QueueChange;
+pub(crate) use running::Shared;
 pub use stats::ConsumeStats;
 pub use subscription::Conflict;
 pub(crate) use subscription::{Subscription, conflicts};
@@ -72,25 +75,16 @@ use self::local_offsets::LocalOffsets;
 use self::locks::Order;
 use self::offset_store::OffsetStore;
 use self::pop::Pop;
-use self::process_queue::FlowLimits;
-use self::queue::OwnedQueue;
 use self::queue_listener::QueueListener;
 use self::rate_limit::RateLimit;
-use self::rebalance::{Rebalancer, flow_limits};
+use self::rebalance::flow_limits;
 use self::subscription::Subscriptions;
-use crate::client::{Directly, GroupMember, Home, MqClient, Offsets, ServiceState, StateCell, namespace};
-use crate::clock::Clock;
-use crate::config::{ClusterConfig, ConsumeFrom, ConsumerConfig, Rate};
+use crate::client::{GroupMember, Home, MqClient, ServiceState, StateCell, namespace};
+use crate::config::{ClusterConfig, ConsumerConfig, Rate};
 use crate::error::{Error, Result};
 use crate::listener::{Around, Filter, Handler, IntoConsumeResult};
-use crate::message::{MessageExt, MessageQueue};
-use crate::producer::Replier;
-use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
-use crate::protocol::broker_calls::ConsumerRunningInfo;
+use crate::message::MessageExt;
 use crate::tasks::Tasks;
-
-/// How long pullers and scheduled tasks get to end; none of them waits for anything at that point.
-const TASKS_END: Duration = Duration::from_secs(1);
 
 /// A consumer of one group: the messages of its topics, pushed to listeners.
 ///
@@ -133,50 +127,6 @@ struct Wishes {
     queue_listener: Option<QueueListener>,
     /// Around that one.
     arounds: Vec<Around>,
-}
-
-/// What the tasks of a running consumer share.
-pub(crate) struct Shared {
-    /// The name on the wire.
-    group: Arc<str>,
-    config: ConsumerConfig,
-    clock: Clock,
-    journal: Journal,
-    client: Arc<MqClient>,
-    offsets: OffsetStore,
-    subscriptions: Subscriptions,
-    strategy: Arc<dyn AllocateStrategy>,
-    queue_listener: Option<QueueListener>,
-    /// One for each handler that may run at the same time.
-    permits: Arc<Semaphore>,
-    owned: Mutex<HashMap<MessageQueue, (Arc<OwnedQueue>, CancellationToken)>>,
-    flow: Mutex<FlowLimits>,
-    /// Only where the group consumes in order.
-    order: Option<Order>,
-    /// Only where brokers are asked for the share.
-    pop: Option<Pop>,
-    rate_limit: RateLimit,
-    /// What was stored before is passed over.
-    skip_before: Option<SystemTime>,
-    suspended: AtomicBool,
-    /// Asks for a rebalance.
-    wake: Notify,
-    /// Whether a round of rebalance was complete.
-    is_balanced: AtomicBool,
-    /// Whether each queue had its place then, or has had it since; it stays so.
-    ready: watch::Sender<bool>,
-    /// Pullers and scheduled tasks: ended at the beginning of a shutdown.
-    pulling: Tasks,
-    /// Handlers and what follows from them: waited for.
-    handlers: Tasks,
-    /// Told to handlers when the consumer stops.
-    shutdown: CancellationToken,
-    hooks: ConsumeHooks,
-    stats: stats::Topics,
-    started_at: SystemTime,
-    /// Made for the first reply of a listener.
-    replier: OnceLock<Replier>,
-    max_body_bytes: usize,
 }
 
 impl PushConsumer {
@@ -508,176 +458,5 @@ impl std::fmt::Debug for PushConsumer {
             .field("group", &self.group())
             .field("state", &self.state())
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    async fn start(self: &Arc<Self>) -> Result<()> {
-        let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
-        self.client.add_consumer(&self.group, Arc::downgrade(&member));
-        self.client.find_routes(&self.group, self.subscriptions.topics()).await?;
-        self.check_filters().await?;
-        // Brokers refuse the pulls of a group that they do not know.
-        self.client.heartbeat_all().await;
-        if let Some(pop) = &self.pop {
-            self.prepare_brokers(pop).await?;
-        }
-        let shared = Arc::clone(self);
-        self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
-        let every = self.client.config().offset_interval;
-        self.spawn_periodic("offsets", every, |shared| async move { shared.persist_all().await });
-        self.spawn_periodic("statistics", stats::SAMPLE_INTERVAL, |shared| async move {
-            shared.stats.sample(Instant::now());
-        });
-        if self.order.is_some() {
-            self.keep_locks();
-            return Ok(());
-        }
-        let every =
-            (self.config.consume_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
-        self.spawn_periodic("clean expired", every, |shared| async move { shared.clean_expired().await });
-        Ok(())
-    }
-
-    /// Asks the brokers whether they can filter as the listeners want.
-    async fn check_filters(&self) -> Result<()> {
-        for data in self.subscriptions.data() {
-            if let Err(reason) = self.client.check_filter(&self.group, &data).await {
-                let listener = self.subscriptions.place(&data.topic).unwrap_or_default();
-                return Err(Error::consumer(&self.group, format!("{listener}: {reason}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Stops; returns how many handlers were still at work after `limit`.
-    async fn stop(&self, limit: Duration) -> usize {
-        self.shutdown.cancel();
-        self.pulling.cancel();
-        let stuck = self.pulling.join(TASKS_END).await;
-        if stuck > 0 {
-            warn!(group = %self.group, stuck, "tasks did not end in time");
-        }
-        let abandoned = self.handlers.join(limit).await;
-        if abandoned > 0 {
-            warn!(group = %self.group, abandoned, ?limit, "handlers did not finish within `shutdown_timeout`; their messages will be delivered again");
-        }
-        self.persist_all().await;
-        // From here on nobody may move the offsets: others own the queues.
-        self.owned().iter().for_each(|owned| owned.drop_queue());
-        self.offsets.close();
-        self.free_locks(TASKS_END).await;
-        self.client.remove_consumer(&self.group).await;
-        abandoned
-    }
-
-    async fn persist_all(&self) {
-        for owned in self.owned() {
-            if let Err(error) = owned.persist(&self.offsets).await {
-                warn!(group = %self.group, queue = %owned.queue, %error, "the offset could not be stored, it is tried again");
-            }
-        }
-        self.offsets.flush().await;
-    }
-
-    fn spawn_periodic<F>(
-        self: &Arc<Self>,
-        name: &'static str,
-        period: Duration,
-        work: impl Fn(Arc<Self>) -> F + Copy + Send + 'static,
-    ) where
-        F: Future<Output = ()> + Send,
-    {
-        let shared = Arc::clone(self);
-        self.pulling.spawn_periodic(name, period, move || work(Arc::clone(&shared)));
-    }
-
-    fn subscription_data(&self) -> Vec<SubscriptionData> {
-        let leftovers = self.pop.iter().flat_map(Pop::leftovers);
-        self.subscriptions.data().into_iter().chain(leftovers).collect()
-    }
-
-    fn stopping(&self) -> &CancellationToken {
-        self.pulling.stopping()
-    }
-
-    fn is_suspended(&self) -> bool {
-        self.suspended.load(Ordering::Relaxed)
-    }
-
-    fn flow_limits(&self) -> FlowLimits {
-        *self.flow.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A round of rebalance is complete.
-    fn note_balanced(&self) {
-        self.is_balanced.store(true, Ordering::SeqCst);
-        self.note_begun();
-    }
-
-    /// A queue may have got its place; to be called after it has.
-    fn note_begun(&self) {
-        if *self.ready.borrow() || !self.is_balanced.load(Ordering::SeqCst) {
-            return;
-        }
-        let have_begun = self.owned().iter().all(|owned| owned.has_begun());
-        if have_begun && self.pop.as_ref().is_none_or(Pop::has_begun) {
-            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
-        }
-    }
-
-    fn owned(&self) -> Vec<Arc<OwnedQueue>> {
-        self.lock_owned().values().map(|(owned, _)| Arc::clone(owned)).collect()
-    }
-
-    fn lock_owned(&self) -> MutexGuard<'_, HashMap<MessageQueue, (Arc<OwnedQueue>, CancellationToken)>> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl GroupMember for Shared {
-    fn consumer_data(&self) -> ConsumerData {
-        ConsumerData {
-            group_name: self.group.to_string(),
-            consume_type: ConsumeType::ConsumePassively,
-            message_model: match self.offsets.is_local() {
-                true => MessageModel::Broadcasting,
-                false => MessageModel::Clustering,
-            },
-            consume_from_where: match self.config.consume_from {
-                ConsumeFrom::Last => body::ConsumeFromWhere::ConsumeFromLastOffset,
-                ConsumeFrom::First => body::ConsumeFromWhere::ConsumeFromFirstOffset,
-                ConsumeFrom::Timestamp(_) => body::ConsumeFromWhere::ConsumeFromTimestamp,
-            },
-            subscription_data_set: self.subscription_data(),
-            unit_mode: false,
-        }
-    }
-
-    fn topics(&self) -> Vec<Arc<str>> {
-        let leftovers = self.pop.iter().flat_map(Pop::leftover_topics);
-        self.subscriptions.topics().cloned().chain(leftovers).collect()
-    }
-
-    fn wake_rebalance(&self) {
-        self.wake.notify_one();
-        // What woke it may be a broker that was restarted, and brokers keep locks in memory only.
-        self.order.iter().for_each(Order::renew_soon);
-    }
-
-    fn offsets(&self, topic: &str) -> Offsets {
-        self.offsets_of(topic)
-    }
-
-    fn reset_offsets(self: Arc<Self>, topic: &str, offsets: Offsets) {
-        self.reset(topic, offsets);
-    }
-
-    fn running_info(&self, with_handlers: bool) -> ConsumerRunningInfo {
-        self.describe(with_handlers)
-    }
-
-    fn consume_directly(self: Arc<Self>, message: MessageExt) -> Directly {
-        self.directly(message)
     }
 }

@@ -61,7 +61,7 @@ impl PushConsumer {
 
 impl Shared {
     fn queues(&self) -> Vec<QueueProgress> {
-        let of = |owned: Arc<super::OwnedQueue>| {
+        let of = |owned: Arc<super::queue::OwnedQueue>| {
             let (pulled_to, unfinished) = owned.with(|held| (held.pulled_up_to(), held.unfinished()));
             QueueProgress {
                 queue: Arc::clone(&owned.queue),
