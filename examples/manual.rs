@@ -21,7 +21,7 @@ async fn main() -> Result<()> {
     config.consume_from = ConsumeFrom::First;
     config.batch = 4;
     let consumer = PushConsumer::builder("testGroup").config(config).create()?;
-    consumer.subscribe("testTopic", "*")?;
+    consumer.subscribe("testTopic", "*").await?;
     let (handled, mut seen) = mpsc::channel(16);
     consumer.register_message_listener(move |messages| {
         let handled = handled.clone();

@@ -29,7 +29,7 @@ use crate::trace::Tracer;
 ///
 /// let manager = MqClientManager::with_name_servers(["127.0.0.1:9876"])?;
 /// let consumer = PushConsumer::builder("testGroup").create()?;
-/// consumer.subscribe("testTopic", "*")?;
+/// consumer.subscribe("testTopic", "*").await?;
 /// consumer.register_message_listener(|messages| async move {
 ///     println!("{} messages", messages.len());
 ///     ConsumeResult::Success

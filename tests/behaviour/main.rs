@@ -39,5 +39,6 @@ mod shutdown;
 mod start;
 mod status;
 mod strategies;
+mod subscribe;
 mod traces;
 mod transactions;

@@ -342,8 +342,8 @@ impl Shared {
     }
 
     /// How many messages a listener takes at once.
-    pub(super) fn batch_of(&self, listener: usize) -> usize {
-        match self.subscriptions.handler(listener).shape() {
+    pub(super) fn batch_of(&self, listener: &Handler) -> usize {
+        match listener.shape() {
             Shape::Batch => self.config.batch as usize,
             _ => 1,
         }

@@ -57,7 +57,8 @@ impl Shared {
         let subscriptions = &self.subscriptions;
         let queue = Arc::new(message.message_queue());
         message.restore_topic(subscriptions.retry_topic());
-        let listener = subscriptions.listener(message.topic(), || message.tag()).ok_or_else(|| {
+        let table = subscriptions.table();
+        let handler = table.listener(message.topic(), || message.tag()).ok_or_else(|| {
             let (topic, tag) = (message.topic(), message.tag().unwrap_or("none"));
             format!(
                 "no listener of the group {} is for messages of the topic {topic} with the tag {tag}",
@@ -65,7 +66,7 @@ impl Shared {
             )
         })?;
         message.strip_namespace(subscriptions.namespace());
-        let handler = subscriptions.handler(listener).clone();
+        let handler = handler.clone();
         let origin =
             Arc::new(Origin::new(Arc::clone(&self.group), self.shown(&queue), self.shutdown.clone()));
         let delivery = Delivery::new(message, &handler, &origin);

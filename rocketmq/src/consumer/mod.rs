@@ -3,7 +3,7 @@
 //! What a consumer at work is made of stands in [`running`]. The route of a message: [`rebalance`] finds out which queues are
 //! ours, a [`puller`] asks for the messages of one, the [`process_queue`] holds them and knows which offset may be stored,
 //! [`consume`] calls the listener and settles what came of it, [`send_back`] gives failed ones back to the broker.
-//! [`subscription`] says which listener a message is for. Where a group consumes in order, [`locks`] sees to it that nobody
+//! [`subscriptions`] says which listener a message is for, [`subscribe`] how that changes. Where a group consumes in order, [`locks`] sees to it that nobody
 //! else has the queue, and [`orderly`] calls the listener. [`offset_store`] is where the group's offsets are kept: at the
 //! brokers, or, of a broadcast group, on this machine ([`local_offsets`]). Where brokers share the queues, and may hand out
 //! messages one by one, [`pop`] takes the place of most of it.
@@ -17,6 +17,7 @@ mod filter_hook;
 mod hook;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the test kit reads it"))]
 mod journal;
+mod leave;
 mod lite_pull;
 mod local_offsets;
 mod locks;
@@ -39,7 +40,9 @@ mod share;
 mod sift;
 mod start_offset;
 mod stats;
+mod subscribe;
 mod subscription;
+mod subscriptions;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +81,7 @@ use self::pop::Pop;
 use self::queue_listener::QueueListener;
 use self::rate_limit::RateLimit;
 use self::rebalance::flow_limits;
-use self::subscription::Subscriptions;
+use self::subscriptions::Subscriptions;
 use crate::client::{GroupMember, Home, MqClient, ServiceState, StateCell, namespace};
 use crate::config::{ClusterConfig, ConsumerConfig, Rate};
 use crate::error::{Error, Result};
@@ -167,21 +170,6 @@ impl PushConsumer {
     /// What the consumer is doing.
     pub fn state(&self) -> ServiceState {
         self.inner.state.get()
-    }
-
-    /// Subscribes the messages of `topic` that match `filter`, for the listener of
-    /// [`register_message_listener`](Self::register_message_listener).
-    ///
-    /// # Errors
-    ///
-    /// Where the topic or the filter is none, or the consumer has been started.
-    pub fn subscribe(&self, topic: impl Into<Arc<str>>, filter: impl Into<Filter>) -> Result<()> {
-        let (topic, filter) = (topic.into(), filter.into());
-        self.inner.state.expect(ServiceState::CreateJust, self, "subscribe")?;
-        crate::config::check_topic(&topic).map_err(|error| Error::consumer(self.group(), error))?;
-        filter.check().map_err(|error| Error::consumer(self.group(), error))?;
-        self.wishes().plain.push((topic, filter));
-        Ok(())
     }
 
     /// Registers the one listener for every topic that was subscribed without one: a function from a list of messages

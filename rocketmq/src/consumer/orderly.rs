@@ -20,7 +20,7 @@ use super::process_queue::Taken;
 use super::queue::OwnedQueue;
 use super::stats::Tally;
 use crate::config::{BadPayload, ConsumerConfig};
-use crate::listener::{BadPayload as Bad, ConsumeResult, DelayLevel, Delivery, Outcome};
+use crate::listener::{BadPayload as Bad, ConsumeResult, DelayLevel, Delivery, Handler, Outcome};
 use crate::message::MessageExt;
 use crate::tasks::catch_panic;
 
@@ -143,9 +143,8 @@ impl Worker {
             }
             let Some((listener, delivery)) = self.take() else { break };
             self.shared.rate_limit.count_more(delivery.messages().len() - 1);
-            let handler = self.shared.subscriptions.handler(listener);
             let (noted, begun) = (self.shared.hooks.before(&delivery), std::time::Instant::now());
-            let call = async { handler.call(delivery.clone()).await };
+            let call = async { listener.call(delivery.clone()).await };
             self.shared.journal.begun(&delivery);
             let ending = self.shared.watch(call).await;
             let took = begun.elapsed();
@@ -153,7 +152,7 @@ impl Worker {
             self.shared.journal.ended(&delivery);
             self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });
             let ending = self.shared.answer(&delivery, ending).await;
-            if let Some(rest) = self.settle(listener, &delivery, &ending).await {
+            if let Some(rest) = self.settle(&listener, &delivery, &ending).await {
                 return rest;
             }
             if batch % BURST == 0 {
@@ -174,19 +173,19 @@ impl Worker {
     }
 
     /// The next batch, and the listener that it is for.
-    fn take(&mut self) -> Option<(usize, Delivery)> {
+    fn take(&mut self) -> Option<(Handler, Delivery)> {
         let at_most = self.at_most.take().unwrap_or(usize::MAX);
-        let batch_of = |listener| self.shared.batch_of(listener).min(at_most);
+        let batch_of = |listener: &Handler| self.shared.batch_of(listener).min(at_most);
         let now = self.shared.clock.now().into_std();
         let Taken { listener, messages } =
             self.queue.with(|messages| messages.take_in_order(now, batch_of))?;
-        let handler = self.shared.subscriptions.handler(listener);
-        Some((listener, Delivery::batch(messages, handler, &self.queue.origin)?))
+        let delivery = Delivery::batch(messages, &listener, &self.queue.origin)?;
+        Some((listener, delivery))
     }
 
     /// Sees to it that every message of a batch is done, dead or at its place in the queue again; whether the queue
     /// rests then.
-    async fn settle(&mut self, listener: usize, delivery: &Delivery, ending: &Ending) -> Option<Rest> {
+    async fn settle(&mut self, listener: &Handler, delivery: &Delivery, ending: &Ending) -> Option<Rest> {
         let messages = delivery.messages();
         if let Ending::Outcome(Outcome::Done(ConsumeResult::Success)) = ending {
             messages.iter().for_each(|message| self.finish(delivery, message, ending, Noted::Acknowledged));
@@ -196,9 +195,8 @@ impl Worker {
         let times: Vec<_> = messages.iter().map(MessageExt::reconsume_times).collect();
         let Plan { fates, mut pause, at_most } =
             plan(ending, &times, delivery.delay_hint(), &self.shared.config);
-        let handler = self.shared.subscriptions.handler(listener);
         let what = describe(&fates, pause, self.shared.offsets.is_local());
-        self.shared.report(&self.queue.queue, handler, delivery, ending, what);
+        self.shared.report(&self.queue.queue, listener, delivery, ending, what);
         let bad = match ending {
             Ending::Outcome(Outcome::BadPayload(bad)) => Some(bad),
             _ => None,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::message::MessageExt;
 
-/// The messages of one queue, by offset.
-#[derive(Debug, Default)]
-pub(crate) struct ProcessQueue {
-    slots: VecDeque<Slot>,
+/// The messages of one queue, by offset. `L` says which listener one is for.
+#[derive(Debug)]
+pub(crate) struct ProcessQueue<L> {
+    slots: VecDeque<Slot<L>>,
     /// All slots before this one have been started.
     cursor: usize,
     /// Messages that are not done.
@@ -22,25 +22,26 @@ pub(crate) struct ProcessQueue {
     next_begin: i64,
     /// Whether the offset was set and moves no more: [`freeze`](Self::freeze).
     is_frozen: bool,
+    /// Whether nothing is handed out any more: [`close`](Self::close).
+    is_closed: bool,
     /// When messages were taken for a listener, the last time.
     taken_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<L> {
     offset: i64,
-    progress: Progress,
+    progress: Progress<L>,
 }
 
 #[derive(Debug)]
-enum Progress {
+enum Progress<L> {
     Waiting {
         message: MessageExt,
-        listener: usize,
+        listener: L,
     },
     Started {
         message: MessageExt,
-        listener: usize,
         since: Instant,
     },
     /// A record that is no message; it is not done before the broker has taken it back.
@@ -71,24 +72,32 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) struct AtWork {
     pub(crate) message: MessageExt,
-    pub(crate) listener: usize,
     pub(crate) since: Instant,
 }
 
 /// What a listener is given at once.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) listener: usize,
+pub(crate) struct Taken<L> {
+    pub(crate) listener: L,
     pub(crate) messages: Vec<MessageExt>,
 }
 
-impl ProcessQueue {
+impl<L: Clone + PartialEq> ProcessQueue<L> {
     pub(crate) fn new() -> Self {
-        Self { next_begin: -1, ..Self::default() }
+        Self {
+            slots: VecDeque::new(),
+            cursor: 0,
+            held: 0,
+            bytes: 0,
+            next_begin: -1,
+            is_frozen: false,
+            is_closed: false,
+            taken_at: None,
+        }
     }
 
     /// Adds a message for `listener`. One that is here already, or was done before, is not added again.
-    pub(crate) fn put(&mut self, message: MessageExt, listener: usize) {
+    pub(crate) fn put(&mut self, message: MessageExt, listener: L) {
         let (offset, bytes) = (message.queue_offset(), message.body_len());
         if self.push(offset, Progress::Waiting { message, listener }) {
             self.bytes += bytes;
@@ -100,7 +109,7 @@ impl ProcessQueue {
         self.push(offset, Progress::Unreadable);
     }
 
-    fn push(&mut self, offset: i64, progress: Progress) -> bool {
+    fn push(&mut self, offset: i64, progress: Progress<L>) -> bool {
         let is_new = self.slots.back().is_none_or(|last| last.offset < offset) && !self.is_frozen;
         if is_new {
             self.slots.push_back(Slot { offset, progress });
@@ -123,47 +132,68 @@ impl ProcessQueue {
         *self = Self { next_begin: offset, is_frozen: true, taken_at, ..Self::new() };
     }
 
+    /// Hands out nothing any more. What listeners have is settled as ever, and the offset does not pass what waits.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Whether it was [closed](Self::close).
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Whether anything is not done that is more than to wait: listeners have it, or it becomes a dead letter.
+    pub(crate) fn is_busy(&self) -> bool {
+        let is_busy = |slot: &Slot<L>| !matches!(slot.progress, Progress::Waiting { .. } | Progress::Done);
+        self.slots.iter().any(is_busy)
+    }
+
     /// Whether a message waits for its listener.
     pub(crate) fn has_waiting(&mut self) -> bool {
         self.skip_started();
-        self.cursor < self.slots.len()
+        self.cursor < self.slots.len() && !self.is_closed
     }
 
     /// Takes the first message that waits, and with it, for a listener of batches, others for the same listener.
     ///
     /// `batch` says how many a listener takes at once.
-    pub(crate) fn take(&mut self, now: Instant, batch: impl Fn(usize) -> usize) -> Option<Taken> {
+    pub(crate) fn take(&mut self, now: Instant, batch: impl Fn(&L) -> usize) -> Option<Taken<L>> {
         self.take_of(now, batch, false)
     }
 
     /// The same without passing over messages for other listeners: what is taken is a part of the queue as it stands.
-    pub(crate) fn take_in_order(&mut self, now: Instant, batch: impl Fn(usize) -> usize) -> Option<Taken> {
+    pub(crate) fn take_in_order(&mut self, now: Instant, batch: impl Fn(&L) -> usize) -> Option<Taken<L>> {
         self.take_of(now, batch, true)
     }
 
-    fn take_of(&mut self, now: Instant, batch: impl Fn(usize) -> usize, in_order: bool) -> Option<Taken> {
-        self.skip_started();
-        let mut taken: Option<Taken> = None;
+    fn take_of(&mut self, now: Instant, batch: impl Fn(&L) -> usize, in_order: bool) -> Option<Taken<L>> {
+        if !self.has_waiting() {
+            return None;
+        }
+        let mut taken: Option<Taken<L>> = None;
         let mut most = 1;
         for slot in self.slots.range_mut(self.cursor..) {
-            let Progress::Waiting { listener, .. } = slot.progress else { continue };
-            match &taken {
-                Some(taken) if taken.listener != listener && in_order => break,
-                Some(taken) if taken.listener != listener => continue,
-                Some(_) => {}
-                None => most = batch(listener).max(1),
+            match (&slot.progress, &taken) {
+                (Progress::Waiting { listener, .. }, Some(taken))
+                    if taken.listener != *listener && in_order =>
+                {
+                    break;
+                }
+                (Progress::Waiting { listener, .. }, Some(taken)) if taken.listener != *listener => continue,
+                (Progress::Waiting { .. }, Some(_)) => {}
+                (Progress::Waiting { listener, .. }, None) => most = batch(listener).max(1),
+                _ => continue,
             }
-            let Progress::Waiting { message, .. } = std::mem::replace(&mut slot.progress, Progress::Done)
+            let Progress::Waiting { message, listener } =
+                std::mem::replace(&mut slot.progress, Progress::Done)
             else {
                 continue;
             };
-            taken
-                .get_or_insert_with(|| Taken { listener, messages: Vec::with_capacity(1) })
-                .messages
-                .push(message.clone());
-            slot.progress = Progress::Started { message, listener, since: now };
+            let taken = taken.get_or_insert_with(|| Taken { listener, messages: Vec::with_capacity(1) });
+            taken.messages.push(message.clone());
+            slot.progress = Progress::Started { message, since: now };
             self.taken_at = Some(now);
-            if taken.as_ref().is_some_and(|taken| taken.messages.len() == most) {
+            if taken.messages.len() == most {
                 break;
             }
         }
@@ -181,7 +211,7 @@ impl ProcessQueue {
     }
 
     /// Lets a message that was taken wait again, for `listener`.
-    pub(crate) fn give_again(&mut self, offset: i64, listener: usize) {
+    pub(crate) fn give_again(&mut self, offset: i64, listener: L) {
         let Some(at) = self.find(offset) else { return };
         let progress = &mut self.slots[at].progress;
         *progress = match std::mem::replace(progress, Progress::Done) {
@@ -192,11 +222,11 @@ impl ProcessQueue {
     }
 
     /// Lets messages that were taken wait again, for the same listener.
-    pub(crate) fn put_back(&mut self, listener: usize, messages: Vec<MessageExt>) {
+    pub(crate) fn put_back(&mut self, listener: &L, messages: Vec<MessageExt>) {
         for message in messages {
             let Some(at) = self.find(message.queue_offset()) else { continue };
             if matches!(self.slots[at].progress, Progress::Started { .. }) {
-                self.slots[at].progress = Progress::Waiting { message, listener };
+                self.slots[at].progress = Progress::Waiting { message, listener: listener.clone() };
                 self.cursor = self.cursor.min(at);
             }
         }
@@ -271,7 +301,7 @@ impl ProcessQueue {
     /// The messages that a listener has had for longer than `timeout`.
     pub(crate) fn expired(&self, now: Instant, timeout: Duration) -> Vec<MessageExt> {
         let started = self.slots.iter().filter_map(|slot| match &slot.progress {
-            Progress::Started { message, since, .. } => Some((message, *since)),
+            Progress::Started { message, since } => Some((message, *since)),
             _ => None,
         });
         let expired = started.filter(|(_, since)| timeout < now.saturating_duration_since(*since));
@@ -292,9 +322,7 @@ impl ProcessQueue {
     /// What listeners have at the moment.
     pub(crate) fn at_work(&self) -> Vec<AtWork> {
         let started = self.slots.iter().filter_map(|slot| match &slot.progress {
-            Progress::Started { message, listener, since } => {
-                Some(AtWork { message: message.clone(), listener: *listener, since: *since })
-            }
+            Progress::Started { message, since } => Some(AtWork { message: message.clone(), since: *since }),
             _ => None,
         });
         started.collect()
@@ -329,7 +357,7 @@ pub(super) mod tests {
         decode(record.encode(), 100).unwrap()
     }
 
-    fn queue(offsets: impl IntoIterator<Item = i64>) -> ProcessQueue {
+    fn queue(offsets: impl IntoIterator<Item = i64>) -> ProcessQueue<u8> {
         let mut queue = ProcessQueue::new();
         for offset in offsets {
             queue.put(message(offset), 0);
@@ -338,7 +366,7 @@ pub(super) mod tests {
         queue
     }
 
-    fn offsets(taken: Option<Taken>) -> Vec<i64> {
+    fn offsets(taken: Option<Taken<u8>>) -> Vec<i64> {
         taken.map(|taken| taken.messages.iter().map(MessageExt::queue_offset).collect()).unwrap_or_default()
     }
 
@@ -365,7 +393,7 @@ pub(super) mod tests {
         let at_work: Vec<_> =
             queue.at_work().iter().map(|one| (one.message.queue_offset(), one.since)).collect();
         assert_eq!((at_work, queue.summary().taken_at), (vec![(5, now)], Some(now)));
-        assert_eq!(ProcessQueue::new().summary(), Held::default());
+        assert_eq!(ProcessQueue::<u8>::new().summary(), Held::default());
     }
 
     #[test]
@@ -412,7 +440,7 @@ pub(super) mod tests {
             queue.put(message(offset), listener);
         }
         let now = Instant::now();
-        let batch = |listener| if listener == 0 { 2 } else { 1 };
+        let batch = |listener: &u8| if *listener == 0 { 2 } else { 1 };
         assert_eq!(offsets(queue.take(now, batch)), [0, 2]);
         assert_eq!(offsets(queue.take(now, batch)), [1]);
         assert_eq!(offsets(queue.take(now, batch)), [3]);
@@ -454,7 +482,7 @@ pub(super) mod tests {
         queue.finish(0);
         let mut rest = taken.split_off(1);
         rest[0].count_delivery();
-        queue.put_back(7, rest);
+        queue.put_back(&7, rest);
         assert_eq!(queue.offset(), Some(1));
         let again = queue.take_in_order(now, |_| 9).unwrap();
         assert_eq!(again.listener, 7);
@@ -465,7 +493,7 @@ pub(super) mod tests {
             .collect();
         assert_eq!(times, [(1, 1), (2, 0)]);
         queue.finish(1);
-        queue.put_back(7, again.messages);
+        queue.put_back(&7, again.messages);
         assert_eq!(offsets(queue.take_in_order(now, |_| 1)), [2], "what is done stays done");
         assert_eq!(queue.held(), 2);
     }
@@ -479,6 +507,19 @@ pub(super) mod tests {
         assert!(few.is_full(&FlowLimits { bytes: 29, ..LIMITS }), "bytes");
         few.finish(1);
         assert!(!few.is_full(&FlowLimits { bytes: 29, ..LIMITS }));
+    }
+
+    #[test]
+    fn once_closed_nothing_is_handed_out_and_what_waits_holds_the_offset() {
+        let mut queue = queue(0..3);
+        let now = Instant::now();
+        assert_eq!(offsets(queue.take(now, |_| 1)), [0]);
+        queue.put_unreadable(3);
+        queue.close();
+        assert!(queue.is_closed() && queue.is_busy() && !queue.has_waiting());
+        assert_eq!(offsets(queue.take(now, |_| 9)), [] as [i64; 0]);
+        assert!(queue.finish(0) && queue.is_busy() && queue.finish(3));
+        assert_eq!((queue.is_busy(), queue.offset(), queue.held()), (false, Some(1), 2));
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl PushConsumer {
         let shared = self.inner.running.get()?;
         Some(Progress {
             group: Arc::clone(&shared.group),
-            topics: shared.subscriptions.topics().cloned().collect(),
+            topics: shared.subscriptions.table().topics().cloned().collect(),
             is_suspended: shared.is_suspended(),
             is_orderly: shared.order.is_some(),
             queues: shared.queues(),

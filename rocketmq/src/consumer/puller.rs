@@ -20,6 +20,7 @@ use super::queue::OwnedQueue;
 use super::sift::Place;
 use super::start_offset::start_offset;
 use super::stats::Tally;
+use super::subscriptions::Table;
 use crate::client::{Access, PullAnswer, PullStatus};
 use crate::listener::{BoxFuture, Delivery};
 use crate::protocol::header::{PullMessage, pull_flag};
@@ -60,6 +61,8 @@ pub(crate) struct Puller {
     /// Which of the broker's addresses to ask, as it said last.
     broker_id: i64,
     pulling: Option<Pulling>,
+    /// The version of the subscription that it was asked with.
+    asked_with: Option<i64>,
     /// Nothing is pulled before.
     resume_at: Option<Instant>,
     /// Nothing is handed over before: the group has a `rate_limit`.
@@ -85,6 +88,7 @@ impl Puller {
             committed_at: Instant::now(),
             broker_id: 0,
             pulling: None,
+            asked_with: None,
             resume_at: None,
             deliver_at: None,
             cut_at: None,
@@ -122,7 +126,11 @@ impl Puller {
                 }
                 () = until(self.resume_at) => self.resume_at = None,
                 () = until(self.deliver_at) => self.deliver_at = None,
-                () = self.queue.room.notified() => (self.resume_at, self.deliver_at) = (None, None),
+                () = self.queue.room.notified() => {
+                    (self.resume_at, self.deliver_at) = (None, None);
+                    // What waits at the broker was asked for by the expression of before.
+                    self.pulling.take_if(|_| self.asked_with != self.shared.version_of(&self.queue));
+                }
                 permit = Arc::clone(&self.shared.permits).acquire_owned(), if self.may_deliver() => {
                     match permit {
                         Ok(permit) => self.deliver(permit).await,
@@ -175,6 +183,8 @@ impl Puller {
         let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
         let (offset, broker_id) = (self.next_offset, self.broker_id);
         let commit_offset = self.offset_to_commit();
+        let table = shared.subscriptions.table();
+        self.asked_with = table.version(&queue.queue.topic);
         let pull = async move {
             let MessageQueueRef { topic, broker_name, queue_id } = MessageQueueRef::of(&queue);
             let access = Access::Read { broker_id };
@@ -183,7 +193,7 @@ impl Puller {
             let is_master =
                 shared.client.broker_address(broker_name, Access::Write).as_ref() == Some(&address);
             let commit_offset = commit_offset.filter(|_| is_master);
-            let wanted = shared.subscriptions.wanted(topic);
+            let wanted = table.wanted(topic);
             let commit_flag = if commit_offset.is_some() { pull_flag::COMMIT_OFFSET } else { 0 };
             let config = &shared.config;
             let with_subscription = wanted.filter(|_| config.post_subscription);
@@ -237,11 +247,16 @@ impl Puller {
         if std::mem::take(&mut self.is_failing) {
             info!(group = %self.shared.group, queue = %self.queue.queue, "pulling works again");
         }
+        let table = self.shared.subscriptions.table();
+        if self.asked_with != table.version(&self.queue.queue.topic) {
+            // Another subscription has come meanwhile, or none. The answer must not count as passed over what it did not bring.
+            return true;
+        }
         self.broker_id = answer.header.suggest_which_broker_id;
         let mut next = answer.header.next_begin_offset;
         match answer.status {
             PullStatus::Found => {
-                next = self.keep(answer, took);
+                next = self.keep(&table, answer, took);
                 self.queue.wake_worker();
                 if !self.shared.config.pull_interval.is_zero() {
                     self.pause(self.shared.config.pull_interval);
@@ -259,9 +274,9 @@ impl Puller {
     }
 
     /// Puts messages where listeners get them; returns the offset to go on from.
-    fn keep(&mut self, answer: PullAnswer, took: Duration) -> i64 {
+    fn keep(&mut self, table: &Table, answer: PullAnswer, took: Duration) -> i64 {
         let (begin, end) = (self.next_offset, answer.header.next_begin_offset);
-        let mut sifted = self.shared.sift(&self.queue, answer.body, begin, end);
+        let mut sifted = self.shared.sift(table, &self.queue, answer.body, begin, end);
         let cut_at = sifted.cut_at.take();
         let mut places = sifted.into_places();
         let next = match cut_at {
@@ -381,7 +396,7 @@ impl Puller {
     fn next_attempt(&self, now: std::time::Instant) -> Option<Attempt> {
         let taken =
             self.queue.with(|messages| messages.take(now, |listener| self.shared.batch_of(listener)))?;
-        let handler = self.shared.subscriptions.handler(taken.listener).clone();
+        let handler = taken.listener;
         let delivery = Delivery::batch(taken.messages, &handler, &self.queue.origin)?;
         Some(Attempt { shared: Arc::clone(&self.shared), queue: Arc::clone(&self.queue), handler, delivery })
     }

@@ -12,7 +12,7 @@ use super::locks::QueueOrder;
 use super::offset_store::OffsetStore;
 use super::process_queue::{FlowLimits, ProcessQueue};
 use super::stats::TopicCounts;
-use crate::listener::Origin;
+use crate::listener::{Handler, Origin};
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
 
@@ -26,7 +26,7 @@ pub(crate) struct OwnedQueue {
     /// What is counted of its topic.
     pub(crate) counts: Arc<TopicCounts>,
     pub(crate) taken_over_at: Instant,
-    messages: Mutex<ProcessQueue>,
+    messages: Mutex<ProcessQueue<Handler>>,
     /// Told when something was done while the queue was full.
     pub(crate) room: Notify,
     is_blocked: AtomicBool,
@@ -65,7 +65,7 @@ impl OwnedQueue {
     }
 
     /// Looks at, or changes, what is held; for a few lines, without waiting.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut ProcessQueue) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut ProcessQueue<Handler>) -> T) -> T {
         work(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -85,6 +85,19 @@ impl OwnedQueue {
             self.is_blocked.store(full, Ordering::Release);
             full
         })
+    }
+
+    /// Waits until listeners have nothing of it any more; for a queue that was [closed](ProcessQueue::close) and that nobody
+    /// pulls.
+    pub(crate) async fn settled(&self) {
+        loop {
+            // Before the look: what is done after it has to be told.
+            self.is_blocked.store(true, Ordering::Release);
+            if !self.with(|messages| messages.is_busy()) {
+                return;
+            }
+            self.room.notified().await;
+        }
     }
 
     /// Whether this member may pull and handle: its lock is valid, where the group needs one.

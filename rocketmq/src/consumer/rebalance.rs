@@ -84,10 +84,11 @@ impl Rebalancer {
 
     /// Looks at every topic.
     async fn round(&mut self) -> Round {
+        self.shared.leave_unsubscribed();
         if self.shared.is_suspended() {
             return Round::Unbalanced;
         }
-        let topics: Vec<_> = self.shared.subscriptions.topics().cloned().collect();
+        let topics: Vec<_> = self.shared.subscriptions.table().topics().cloned().collect();
         let mut worst = Round::Complete;
         let shared = Arc::clone(&self.shared);
         for topic in &topics {
@@ -119,15 +120,7 @@ impl Rebalancer {
 
     /// Pulls what is left in the retry topics of topics that were popped once. Most of them never come to be.
     async fn take_leftovers(&mut self, pop: &Pop) {
-        let topics = pop.leftover_topics();
-        let owned: BTreeSet<_> =
-            self.shared.owned().iter().map(|owned| Arc::clone(&owned.queue.topic)).collect();
-        for topic in owned.iter().filter(|topic| self.shared.subscriptions.wanted(topic).is_none()) {
-            if !topics.contains(topic) {
-                self.shared.own(topic, &[], true).await;
-            }
-        }
-        for topic in &topics {
+        for topic in &pop.leftover_topics() {
             if let Ok(Assigned { pulled, .. }) = self.shared.assigned(pop, topic).await {
                 self.shared.own(topic, &pulled, true).await;
             }
@@ -169,8 +162,10 @@ impl Shared {
         let wanted: BTreeSet<&MessageQueue> = queues.iter().collect();
         let mut changed = false;
         for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == *topic) {
+            let max_idle = PULL_MAX_IDLE.max(self.client.config().pull_timeout * 2);
+            // One that is closed is not pulled: its topic was left, and is subscribed again.
             let is_stuck =
-                PULL_MAX_IDLE.max(self.client.config().pull_timeout * 2) < owned.pulled_at().elapsed();
+                max_idle < owned.pulled_at().elapsed() && !owned.with(|messages| messages.is_closed());
             if is_stuck {
                 warn!(group = %self.group, queue = %owned.queue, "the queue was not pulled for long, it is taken anew");
             }
@@ -190,13 +185,17 @@ impl Shared {
             changed |= self.take(&owned, others);
         }
         if changed {
-            let count = self.owned().len();
             info!(group = %self.group, %topic, queues = queues.len(), "the share of this member has changed");
-            *self.flow.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                flow_limits(&self.config, count, self.order.is_some());
-            self.announce(topic).await;
+            self.share_changed(topic).await;
         }
         round
+    }
+
+    /// Does what follows from having other queues of a topic than before.
+    pub(super) async fn share_changed(&self, topic: &Arc<str>) {
+        *self.flow.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            flow_limits(&self.config, self.owned().len(), self.order.is_some());
+        self.announce(topic).await;
     }
 
     fn missing(&self, queues: &[MessageQueue]) -> Vec<MessageQueue> {

@@ -21,7 +21,7 @@ use super::queue_listener::QueueListener;
 use super::rate_limit::RateLimit;
 use super::rebalance::Rebalancer;
 use super::stats;
-use super::subscription::Subscriptions;
+use super::subscriptions::Subscriptions;
 use crate::client::{Directly, GroupMember, MqClient, Offsets};
 use crate::clock::Clock;
 use crate::config::{ConsumeFrom, ConsumerConfig};
@@ -83,12 +83,12 @@ impl Shared {
     pub(super) async fn start(self: &Arc<Self>) -> Result<()> {
         let member: Arc<dyn GroupMember> = Arc::<Self>::clone(self);
         self.client.add_consumer(&self.group, Arc::downgrade(&member));
-        self.client.find_routes(&self.group, self.subscriptions.topics()).await?;
+        self.client.find_routes(&self.group, self.subscriptions.table().topics()).await?;
         self.check_filters().await?;
         // Brokers refuse the pulls of a group that they do not know.
         self.client.heartbeat_all().await;
         if let Some(pop) = &self.pop {
-            self.prepare_brokers(pop).await?;
+            self.prepare_brokers(pop, self.subscriptions.table().topics()).await?;
         }
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
@@ -111,7 +111,8 @@ impl Shared {
     async fn check_filters(&self) -> Result<()> {
         for data in self.subscriptions.data() {
             if let Err(reason) = self.client.check_filter(&self.group, &data).await {
-                let listener = self.subscriptions.place(&data.topic).unwrap_or_default();
+                let table = self.subscriptions.table();
+                let listener = table.place(&data.topic).unwrap_or_default();
                 return Err(Error::consumer(&self.group, format!("{listener}: {reason}")));
             }
         }
@@ -226,7 +227,7 @@ impl GroupMember for Shared {
 
     fn topics(&self) -> Vec<Arc<str>> {
         let leftovers = self.pop.iter().flat_map(Pop::leftover_topics);
-        self.subscriptions.topics().cloned().chain(leftovers).collect()
+        self.subscriptions.table().topics().cloned().chain(leftovers).collect()
     }
 
     fn wake_rebalance(&self) {

@@ -11,11 +11,12 @@ use super::Shared;
 use super::process_queue::{AtWork, Held};
 use super::queue::OwnedQueue;
 use super::start_offset::unix_ms;
-use crate::client::Offsets;
+use crate::client::{Offsets, namespace};
 use crate::config::{
     Allocate, BadPayload, ConsumeFrom, ConsumeMode, ConsumerConfig, FlowConfig, PopConfig, Rebalance,
     RetryDelay, Undecodable,
 };
+use crate::listener::Handler;
 use crate::protocol::broker_calls::{ConsumerRunningInfo, ProcessQueueInfo};
 
 /// Messages that are listed as being handled; a group may have more handlers.
@@ -84,8 +85,11 @@ impl Shared {
             self.group,
             self.config.concurrency,
         );
-        for (queue, AtWork { message, listener, since }) in at_work.iter().take(MAX_LISTED) {
-            let listener = self.subscriptions.handler(*listener).name();
+        let table = self.subscriptions.table();
+        let namespace = Some(self.subscriptions.namespace());
+        for (queue, AtWork { message, since }) in at_work.iter().take(MAX_LISTED) {
+            let topic = namespace::wrap(namespace, message.topic());
+            let listener = table.listener_of_retried(&topic, || message.tag()).map_or("", Handler::name);
             let seconds = now.saturating_duration_since(*since).as_secs_f64();
             // Writing to a string does not fail.
             let _ = writeln!(

@@ -11,24 +11,26 @@ use tracing::{error, warn};
 use super::Shared;
 use super::process_queue::ProcessQueue;
 use super::queue::OwnedQueue;
+use super::subscriptions::Table;
 use crate::client::namespace;
 use crate::config::Undecodable;
+use crate::listener::Handler;
 use crate::message::{MessageExt, RecordError, stored};
 
 /// What is to become of the records of one answer.
 #[derive(Debug, Default)]
-pub(super) struct Sifted {
+pub(super) struct Sifted<'t> {
     /// In their order.
-    places: Vec<Place>,
+    places: Vec<Place<'t>>,
     /// Where the rest of the answer cannot be told apart: at this offset.
     pub(super) cut_at: Option<(i64, RecordError)>,
 }
 
 /// What an offset of the queue holds; those that hold nothing for this group are left out.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Place<'t> {
     For {
-        listener: usize,
+        listener: &'t Handler,
         message: MessageExt,
     },
     /// It was handed to this group once, and no listener takes it any more.
@@ -40,10 +42,17 @@ pub(super) enum Place {
 }
 
 impl Shared {
-    /// Sorts the records of an answer that begins at `begin` and ends before `end`.
-    pub(super) fn sift(&self, owned: &OwnedQueue, body: Bytes, begin: i64, end: i64) -> Sifted {
+    /// Sorts the records of an answer that begins at `begin` and ends before `end`, by what is subscribed now.
+    pub(super) fn sift<'t>(
+        &self,
+        table: &'t Table,
+        owned: &OwnedQueue,
+        body: Bytes,
+        begin: i64,
+        end: i64,
+    ) -> Sifted<'t> {
         let subscriptions = &self.subscriptions;
-        let wanted = subscriptions.wanted(&owned.queue.topic);
+        let wanted = table.wanted(&owned.queue.topic);
         // Beside the group's own: those of what was popped once.
         let is_retry = owned.queue.topic == *subscriptions.retry_topic()
             || wanted.is_none() && namespace::is_retry_topic(&owned.queue.topic);
@@ -70,9 +79,9 @@ impl Shared {
             let listener = if is_retry {
                 message.restore_topic(subscriptions.retry_topic());
                 message.restore_popped_topic(&self.group);
-                subscriptions.listener_of_retried(message.topic(), || message.tag())
+                table.listener_of_retried(message.topic(), || message.tag())
             } else {
-                wanted.as_ref().and_then(|wanted| subscriptions.listener_among(wanted, || message.tag()))
+                wanted.and_then(|wanted| wanted.listener(|| message.tag()))
             };
             message.strip_namespace(subscriptions.namespace());
             match listener {
@@ -87,14 +96,14 @@ impl Shared {
     }
 
     /// Puts what was sifted where listeners get it; how many messages that are.
-    pub(super) fn keep(self: &Arc<Self>, owned: &Arc<OwnedQueue>, sifted: Vec<Place>) -> usize {
+    pub(super) fn keep(self: &Arc<Self>, owned: &Arc<OwnedQueue>, sifted: Vec<Place<'_>>) -> usize {
         let mut aside = Vec::new();
         let kept = owned.with(|messages| {
             let mut kept = 0;
             for place in sifted {
                 match place {
                     Place::For { listener, message } => {
-                        messages.put(message, listener);
+                        messages.put(message, listener.clone());
                         kept += 1;
                     }
                     Place::Orphan(message) => {
@@ -127,7 +136,7 @@ impl Shared {
     }
 
     /// Keeps the offset from passing a record that is to become a dead letter.
-    fn hold(&self, messages: &mut ProcessQueue, offset: i64, error: &RecordError) {
+    fn hold(&self, messages: &mut ProcessQueue<Handler>, offset: i64, error: &RecordError) {
         if self.becomes_dead_letter(error) {
             messages.put_unreadable(offset);
         }
@@ -155,8 +164,8 @@ impl Shared {
     }
 }
 
-impl Sifted {
-    pub(super) fn into_places(self) -> Vec<Place> {
+impl<'t> Sifted<'t> {
+    pub(super) fn into_places(self) -> Vec<Place<'t>> {
         self.places
     }
 }

@@ -1,15 +1,11 @@
-//! What a group subscribes to, and which of its listeners gets a message.
+//! What a listener of a group subscribes to, and what several listeners may not.
 //!
 //! All listeners of a group are one consumer. Its subscription of a topic is the union of theirs, which is what
-//! brokers hear; a message then goes to the one listener whose topic and tag match, `*` taking the rest. Source:
-//! `api.md` section 5, `behaviour.md` section 3.2.
+//! brokers hear. Source: `api.md` section 5, `behaviour.md` section 3.2.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::client::namespace;
 use crate::listener::{ExpressionType, Filter, Handler};
 use crate::message::tag;
 use crate::protocol::body::SubscriptionData;
@@ -45,121 +41,6 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { topic, first, second, reason, advice } = self;
         write!(f, "{reason} of {topic}: {first}, and {second}; {advice}")
-    }
-}
-
-/// Everything that a consumer subscribes to; fixed once it runs.
-#[derive(Debug)]
-pub(crate) struct Subscriptions {
-    all: Vec<Subscription>,
-    /// By the topic on the wire: which of `all` take its messages.
-    topics: BTreeMap<Arc<str>, Wanted>,
-    retry_topic: Arc<str>,
-    namespace: Option<String>,
-}
-
-/// What is wanted of one topic.
-#[derive(Debug)]
-pub(crate) struct Wanted {
-    pub(crate) data: SubscriptionData,
-    /// Places in the list of all subscriptions; those with tags before the one that takes the rest.
-    listeners: Vec<usize>,
-}
-
-impl Subscriptions {
-    /// `group` is the name on the wire. The conflicts have been looked for ([`conflicts`]).
-    pub(crate) fn new(all: Vec<Subscription>, group: &str, namespace: Option<&str>) -> Self {
-        let version = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-        let mut by_topic: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
-        for (at, subscription) in all.iter().enumerate() {
-            by_topic.entry(namespace::wrap(namespace, &subscription.topic)).or_default().push(at);
-        }
-        let mut topics: BTreeMap<_, _> = by_topic
-            .into_iter()
-            .map(|(topic, mut listeners)| {
-                listeners.sort_by_key(|at| all[*at].filter.tags().is_empty());
-                let filters: Vec<_> = listeners.iter().map(|at| &all[*at].filter).collect();
-                let data = union(&topic, &filters, version);
-                (topic, Wanted { data, listeners })
-            })
-            .collect();
-        let retry_topic = namespace::retry_topic(group);
-        let data = union(&retry_topic, &[], version);
-        topics.insert(Arc::clone(&retry_topic), Wanted { data, listeners: Vec::new() });
-        Self { all, topics, retry_topic, namespace: namespace.map(str::to_owned) }
-    }
-
-    /// The same without the retry topic, for a group in which nothing is delivered again.
-    pub(crate) fn without_retries(mut self) -> Self {
-        self.topics.remove(&self.retry_topic);
-        self
-    }
-
-    pub(crate) fn retry_topic(&self) -> &Arc<str> {
-        &self.retry_topic
-    }
-
-    pub(crate) fn namespace(&self) -> &str {
-        self.namespace.as_deref().unwrap_or_default()
-    }
-
-    /// All topics on the wire, the retry topic among them.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.topics.keys()
-    }
-
-    pub(crate) fn wanted(&self, topic: &str) -> Option<&Wanted> {
-        self.topics.get(topic)
-    }
-
-    /// What heartbeats say.
-    pub(crate) fn data(&self) -> Vec<SubscriptionData> {
-        self.topics.values().map(|wanted| wanted.data.clone()).collect()
-    }
-
-    /// Where the first listener of `topic` was declared.
-    pub(crate) fn place(&self, topic: &str) -> Option<&str> {
-        self.wanted(topic)?.listeners.first().map(|at| self.all[*at].place.as_str())
-    }
-
-    pub(crate) fn handler(&self, listener: usize) -> &Handler {
-        &self.all[listener].handler
-    }
-
-    /// The listener of a message of `topic`, as it is on the wire, with this tag.
-    ///
-    /// The tag is asked for only where it matters: a topic with one listener for everything needs none.
-    pub(crate) fn listener<'a>(&self, topic: &str, tag: impl Fn() -> Option<&'a str>) -> Option<usize> {
-        self.listener_among(self.wanted(topic)?, tag)
-    }
-
-    /// The listener of a message of `topic` that is delivered again. The group wanted it once: where the topic has one
-    /// listener only, that one gets it, whatever its tags are by now, as with the Java client.
-    pub(crate) fn listener_of_retried<'a>(
-        &self,
-        topic: &str,
-        tag: impl Fn() -> Option<&'a str>,
-    ) -> Option<usize> {
-        let wanted = self.wanted(topic)?;
-        match wanted.listeners.as_slice() {
-            [only] => Some(*only),
-            _ => self.listener_among(wanted, tag),
-        }
-    }
-
-    /// The same where it is known what is wanted of the topic.
-    pub(crate) fn listener_among<'a>(
-        &self,
-        wanted: &Wanted,
-        tag: impl Fn() -> Option<&'a str>,
-    ) -> Option<usize> {
-        match wanted.listeners.as_slice() {
-            [only] if self.all[*only].filter.tags().is_empty() => Some(*only),
-            several => {
-                let tag = tag();
-                several.iter().copied().find(|at| self.all[*at].filter.accepts(tag))
-            }
-        }
     }
 }
 
@@ -229,79 +110,17 @@ fn conflict(first: &Subscription, second: &Subscription) -> Option<Conflict> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn subscription(topic: &str, filter: Filter) -> Subscription {
-        let place = format!("on_{filter}");
+    pub(in crate::consumer) fn subscription(topic: &str, filter: Filter) -> Subscription {
+        let place = format!("on_{topic} {filter}");
         let handler = Handler::from_fn(place.clone(), |_| async {});
         Subscription { topic: topic.into(), filter, handler, place }
     }
 
-    fn tags(topic: &str, expression: &str) -> Subscription {
+    pub(in crate::consumer) fn tags(topic: &str, expression: &str) -> Subscription {
         subscription(topic, Filter::tag(expression))
-    }
-
-    #[test]
-    fn a_message_goes_to_the_listener_of_its_tag_and_the_rest_to_the_star() {
-        let all = vec![tags("t", "*"), tags("t", "a || b"), tags("t", "c"), tags("u", "a")];
-        let subscriptions = Subscriptions::new(all, "g", None);
-        for (topic, tag, listener) in [
-            ("t", Some("b"), Some(1)),
-            ("t", Some("c"), Some(2)),
-            ("t", Some("d"), Some(0)),
-            ("t", None, Some(0)),
-            ("u", Some("a"), Some(3)),
-            ("u", Some("b"), None),
-            ("u", None, None),
-            ("v", Some("a"), None),
-        ] {
-            assert_eq!(subscriptions.listener(topic, || tag), listener, "{topic} {tag:?}");
-        }
-    }
-
-    #[test]
-    fn a_retried_message_goes_to_the_only_listener_of_its_topic_whatever_its_tag() {
-        let all = vec![tags("t", "a"), tags("t", "b"), tags("u", "a")];
-        let subscriptions = Subscriptions::new(all, "g", None);
-        for (topic, tag, listener) in [
-            ("t", Some("b"), Some(1)),
-            ("t", Some("c"), None),
-            ("u", Some("a"), Some(2)),
-            ("u", Some("b"), Some(2)),
-            ("u", None, Some(2)),
-            ("v", Some("a"), None),
-        ] {
-            assert_eq!(subscriptions.listener_of_retried(topic, || tag), listener, "{topic} {tag:?}");
-        }
-    }
-
-    #[test]
-    fn brokers_hear_the_union() {
-        let all = vec![tags("t", "a || b"), tags("t", "c"), tags("u", "*"), tags("u", "x")];
-        let subscriptions = Subscriptions::new(all, "g", None);
-        let data: Vec<_> = subscriptions
-            .data()
-            .into_iter()
-            .map(|data| (data.topic, data.sub_string, data.code_set))
-            .collect();
-        assert_eq!(
-            data,
-            [
-                ("%RETRY%g".into(), "*".into(), vec![]),
-                ("t".into(), "a || b || c".into(), vec![97, 98, 99]),
-                ("u".into(), "*".into(), vec![]),
-            ]
-        );
-    }
-
-    #[test]
-    fn topics_are_wrapped_in_their_namespace() {
-        let subscriptions = Subscriptions::new(vec![tags("t", "*")], "ns%g", Some("ns"));
-        assert_eq!(
-            subscriptions.topics().map(|topic| topic.as_ref()).collect::<Vec<_>>(),
-            ["%RETRY%ns%g", "ns%t"]
-        );
     }
 
     #[test]

@@ -135,6 +135,13 @@ impl Handler {
     }
 }
 
+/// Whether both are handles to the same one.
+impl PartialEq for Handler {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handler")

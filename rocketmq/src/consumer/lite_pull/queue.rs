@@ -27,7 +27,7 @@ pub(super) struct AssignedQueue {
 
 #[derive(Debug)]
 struct State {
-    messages: ProcessQueue,
+    messages: ProcessQueue<()>,
     /// Grows when the place in the queue is changed: pulls and deliveries of an earlier epoch count no more.
     epoch: u64,
     /// Where the next pull begins; `None` before that was found out.
@@ -79,7 +79,7 @@ impl Delivery {
     pub(super) fn give_back(self) {
         self.queue.in_epoch(self.epoch, |state| {
             for offset in &self.offsets {
-                state.messages.give_again(*offset, 0);
+                state.messages.give_again(*offset, ());
             }
         });
     }
@@ -125,7 +125,7 @@ impl AssignedQueue {
     pub(super) fn keep(&self, epoch: u64, messages: Vec<MessageExt>, next: i64) -> bool {
         let kept = self.in_epoch(epoch, |state| {
             for message in messages {
-                state.messages.put(message, 0);
+                state.messages.put(message, ());
             }
             state.go_on(next);
         });

@@ -97,6 +97,19 @@ impl Shared {
         }
     }
 
+    /// Ends what pops from topics that are not subscribed any more. What of them is not acknowledged waits in their retry
+    /// topics until they are subscribed again.
+    pub(in crate::consumer) fn leave_unsubscribed_pops(&self, pop: &Pop) {
+        let table = self.subscriptions.table();
+        pop.lock_queues().retain(|queue, (_, stopping)| {
+            let stays = table.wanted(&queue.topic).is_some();
+            if !stays {
+                stopping.cancel();
+            }
+            stays
+        });
+    }
+
     /// What was popped and not acknowledged waits in a retry topic of its own, which is popped with the topic. Where the
     /// topic is pulled now, so is that.
     fn note_leftovers(&self, pop: &Pop, topic: &Arc<str>, assigned: &Assigned) {
@@ -108,7 +121,7 @@ impl Shared {
         let mut changed = false;
         for retry_topic in retry_topics {
             if assigned.popped.is_empty() && !assigned.pulled.is_empty() {
-                let version = self.subscriptions.wanted(topic).map_or(0, |wanted| wanted.data.sub_version);
+                let version = self.subscriptions.table().version(topic).unwrap_or_default();
                 changed |= !leftovers.contains_key(&retry_topic);
                 leftovers.entry(retry_topic).or_insert_with_key(|name| union(name, &[], version));
             } else if !assigned.popped.is_empty() {

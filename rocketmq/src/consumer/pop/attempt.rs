@@ -22,6 +22,7 @@ use crate::consumer::puller::{poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
 use crate::consumer::stats::Tally;
 use crate::listener::{BadPayload, BoxFuture, DelayLevel, Delivery, Handler, Origin, Outcome};
+use crate::message::MessageExt;
 use crate::protocol::pop::PopHandle;
 
 /// How long until a message comes again that has come so often before, in seconds. Source: `popDelayLevel`.
@@ -154,7 +155,7 @@ impl Attempt {
             }
             Fate::Later(time) => self.shared.release_and_settle(&self.queue, &held.lease, time).await,
             Fate::Dead | Fate::Unseen => {
-                self.shared.bury_popped(&self.queue, &self.acks, &held, bad).await;
+                self.shared.bury_popped(&self.queue, &self.acks, &held.message, &held.lease, bad).await;
             }
         }
     }
@@ -185,18 +186,18 @@ impl Shared {
         &self,
         queue: &PopQueue,
         acks: &mpsc::Sender<PopHandle>,
-        held: &Held,
+        message: &MessageExt,
+        lease: &Lease,
         bad: Option<&BadPayload>,
     ) {
-        match self.send_copy(&held.message, DEAD_LETTER, bad).await {
-            Ok(()) => self.acknowledge_popped(queue, acks, held.lease.handle.clone()).await,
+        match self.send_copy(message, DEAD_LETTER, bad).await {
+            Ok(()) => self.acknowledge_popped(queue, acks, lease.handle.clone()).await,
             Err(error) => {
-                let message = &held.message;
                 warn!(
                     group = %self.group, queue = %queue.queue, offset = message.queue_offset(), message_id = %message.message_id(),
                     %error, "a message could not be made a dead letter, it comes again",
                 );
-                self.release_and_settle(queue, &held.lease, BURY_AGAIN).await;
+                self.release_and_settle(queue, lease, BURY_AGAIN).await;
             }
         }
     }

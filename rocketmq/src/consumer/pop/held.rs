@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use super::queue::PopQueue;
 use crate::consumer::Shared;
+use crate::listener::Handler;
 use crate::message::MessageExt;
 use crate::protocol::ResponseCode;
 use crate::protocol::pop::PopHandle;
@@ -28,7 +29,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 pub(super) struct Held {
     pub(super) message: MessageExt,
     /// The listener that it is for.
-    pub(super) listener: usize,
+    pub(super) listener: Handler,
     pub(super) lease: Lease,
 }
 

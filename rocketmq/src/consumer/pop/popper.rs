@@ -145,7 +145,8 @@ impl Popper {
         let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
         Box::pin(async move {
             let config = &shared.config;
-            let wanted = shared.subscriptions.wanted(&queue.queue.topic);
+            let table = shared.subscriptions.table();
+            let wanted = table.wanted(&queue.queue.topic);
             let request = PopMessage {
                 consumer_group: Arc::clone(&shared.group),
                 topic: Arc::clone(&queue.queue.topic),
@@ -218,7 +219,7 @@ impl Popper {
     /// Puts messages where listeners get them, and settles those that no listener can have.
     fn keep(&mut self, contents: Contents, received: Instant) {
         let shared = Arc::clone(&self.shared);
-        let subscriptions = &shared.subscriptions;
+        let table = shared.subscriptions.table();
         let time = shared.config.pop.invisible_time;
         let max = shared.config.max_reconsume.unwrap_or(MAX_RECONSUME_TIMES);
         self.queue.add(contents.messages.len());
@@ -227,19 +228,18 @@ impl Popper {
             message.restore_popped_topic(&shared.group);
             let times = message.reconsume_times();
             let listener = match times {
-                0 => subscriptions.listener(message.topic(), || message.tag()),
-                _ => subscriptions.listener_of_retried(message.topic(), || message.tag()),
+                0 => table.listener(message.topic(), || message.tag()),
+                _ => table.listener_of_retried(message.topic(), || message.tag()),
             };
-            message.strip_namespace(subscriptions.namespace());
+            message.strip_namespace(shared.subscriptions.namespace());
             let lease = Lease::new(handle, received, time);
-            let held = Held { message, listener: listener.unwrap_or_default(), lease };
             let why = match listener {
-                Some(_) if !shared.hooks.want(&shared.group, &self.queue.queue, &held.message) => {
-                    self.acknowledge(held.lease.handle);
+                Some(_) if !shared.hooks.want(&shared.group, &self.queue.queue, &message) => {
+                    self.acknowledge(lease.handle);
                     continue;
                 }
-                Some(_) if times <= max => {
-                    self.waiting.push_back(held);
+                Some(listener) if times <= max => {
+                    self.waiting.push_back(Held { message, listener: listener.clone(), lease });
                     continue;
                 }
                 Some(_) => "a message came again too often: it goes to the dead letter queue",
@@ -248,15 +248,14 @@ impl Popper {
                 }
                 // Brokers compare the hashes of tags only.
                 None => {
-                    self.acknowledge(held.lease.handle);
+                    self.acknowledge(lease.handle);
                     continue;
                 }
             };
-            let message = &held.message;
             warn!(group = %shared.group, topic = message.topic(), tag = message.tag(), message_id = %message.message_id(), times, "{why}");
             let (shared, queue, acks) = (Arc::clone(&shared), Arc::clone(&self.queue), self.acks.clone());
             shared.handlers.clone().spawn("dead letter", async move {
-                shared.bury_popped(&queue, &acks, &held, None).await;
+                shared.bury_popped(&queue, &acks, &message, &lease, None).await;
             });
         }
         for (error, handle) in contents.unreadable {
@@ -377,20 +376,20 @@ impl Popper {
     /// The oldest message, with others of its queue and its listener where that takes a batch.
     fn next_attempt(&mut self) -> Option<Attempt> {
         let first = self.waiting.pop_front()?;
-        let at_most = self.shared.batch_of(first.listener);
-        let key = |held: &Held| (held.listener, held.lease.handle.retry, held.lease.handle.queue_id);
+        let at_most = self.shared.batch_of(&first.listener);
+        let handler = first.listener.clone();
+        let key = |held: &Held| (held.lease.handle.retry, held.lease.handle.queue_id);
         let of = key(&first);
         let mut held = vec![first];
         let mut at = 0;
         while held.len() < at_most && at < self.waiting.len() {
-            if key(&self.waiting[at]) == of {
+            if key(&self.waiting[at]) == of && self.waiting[at].listener == handler {
                 held.extend(self.waiting.remove(at));
             } else {
                 at += 1;
             }
         }
-        let handler = self.shared.subscriptions.handler(of.0).clone();
-        let origin = self.origin((of.1, of.2));
+        let origin = self.origin(of);
         let messages = held.iter().map(|held| held.message.clone()).collect();
         let delivery = Delivery::batch(messages, &handler, &origin)?;
         Some(Attempt {

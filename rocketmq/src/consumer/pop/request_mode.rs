@@ -33,13 +33,17 @@ enum Unset {
 }
 
 impl Shared {
-    /// Asks all brokers of all topics, as far as they are there.
+    /// Asks all brokers of these topics, as far as they are there.
     ///
     /// # Errors
     ///
     /// Where one of them is too old, or forbids it.
-    pub(in crate::consumer) async fn prepare_brokers(&self, pop: &Pop) -> Result<()> {
-        for topic in self.subscriptions.topics() {
+    pub(in crate::consumer) async fn prepare_brokers<'a>(
+        &self,
+        pop: &Pop,
+        topics: impl IntoIterator<Item = &'a Arc<str>>,
+    ) -> Result<()> {
+        for topic in topics {
             for (broker, unset) in self.set_modes(pop, topic).await {
                 match unset {
                     Unset::Never(reason) => return Err(Error::consumer(&self.group, reason)),
