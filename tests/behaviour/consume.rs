@@ -1,14 +1,12 @@
 //! From a topic to the listeners of a group.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{Compression, ConsumeFrom, SerializeType};
 use rocketmq::{ConsumeResult, Message, MessageExt, Producer, PushConsumer};
-use tokio::sync::Semaphore;
 use tokio::time;
 
 use crate::seen::{Handled, Seen};
@@ -24,7 +22,6 @@ on_each_server! { Shared:
     a_message_goes_to_the_listener_of_its_tag,
     a_new_group_reads_a_young_topic_from_its_beginning,
     a_suspended_consumer_gets_nothing_until_it_is_resumed,
-    no_more_is_held_than_flow_control_allows,
     a_batch_holds_messages_of_one_queue_and_one_listener,
     a_namespace_goes_before_every_name_and_is_not_shown,
     headers_may_travel_in_the_binary_form,
@@ -338,47 +335,6 @@ async fn a_suspended_consumer_gets_nothing_until_it_is_resumed(server: Server) -
 
     consumer.resume();
     sent.extend(meanwhile);
-    seen.until_all(&sent).await?;
-    seen.ensure_once()?;
-    manager.shutdown().await?;
-    sender.shutdown().await?;
-    Ok(())
-}
-
-async fn no_more_is_held_than_flow_control_allows(server: Server) -> Result<()> {
-    const HELD: usize = 50;
-    const PULLED_AT_ONCE: usize = 10;
-    let (topic, seen) = (unique("orders"), Seen::default());
-    server.create_topic(&topic, 1).await?;
-    let (sender, producer) = server.producer().await?;
-    let sent = send_numbers(&producer, &topic, 500).await?;
-    let mut config = consumer_config();
-    config.concurrency = 1_000;
-    config.flow.messages_per_queue = HELD as u32;
-    config.pull_batch = PULLED_AT_ONCE as u32;
-    let (entered, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
-    let (arrived, closed, done) = (entered.clone(), Arc::clone(&gate), seen.clone());
-    let listener = move |messages: Vec<MessageExt>| {
-        let (arrived, gate, done) = (arrived.clone(), Arc::clone(&closed), done.clone());
-        async move {
-            messages.iter().for_each(|message| arrived.note(message));
-            // It has no permits, and lets everybody pass once it is given up.
-            let _ = gate.acquire().await;
-            messages.iter().for_each(|message| done.note(message));
-        }
-    };
-    let manager = server.manager();
-    PushConsumer::builder(unique("group"))
-        .config(config)
-        .subscribe(topic.as_str(), "*", listener)
-        .build(&manager)?;
-    manager.start().await?;
-
-    entered.until_count(HELD).await?;
-    // What would come too much comes within a few pulls.
-    time::sleep(Duration::from_millis(300)).await;
-    assert!(entered.count() <= HELD + PULLED_AT_ONCE, "{} are held", entered.count());
-    gate.close();
     seen.until_all(&sent).await?;
     seen.ensure_once()?;
     manager.shutdown().await?;

@@ -23,6 +23,7 @@ mod declare;
 mod delays;
 mod faults;
 mod filters;
+mod flow;
 mod java_client;
 mod lite_pull;
 mod members;

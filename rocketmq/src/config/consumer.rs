@@ -256,11 +256,15 @@ pub struct FlowConfig {
     /// One slow message holds back the stored offset: after a crash up to this many come again.
     /// Concurrent groups only.
     pub span: u32,
-    /// Messages over all queues of this member, shared evenly between them; default: no such limit,
-    /// 1 to 6553500. Takes the place of `messages_per_queue`.
+    /// Messages over all queues of this member; default: no such limit, 1 to 6553500. Takes the place of
+    /// `messages_per_queue`.
+    ///
+    /// Each queue may have this ÷ the number of queues that this member has, and 1 at least. All count
+    /// that it pulls for the group, of whichever topic, the retry topic too, as with the Java client's
+    /// `pullThresholdForTopic`. Computed anew whenever the member gets or loses queues.
     pub messages_per_topic: Option<u32>,
-    /// MiB over all queues of this member, shared evenly between them; default: no such limit, 1 to
-    /// 102400. Takes the place of `mib_per_queue`.
+    /// MiB over all queues of this member; default: no such limit, 1 to 102400. Takes the place of
+    /// `mib_per_queue`. Shared as `messages_per_topic` is; each queue may have 1 MiB at least.
     pub mib_per_topic: Option<u32>,
 }
 }

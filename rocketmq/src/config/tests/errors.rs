@@ -297,3 +297,30 @@ fn a_value_that_may_be_secret_is_never_shown() {
     let shown = format!("{loaded:?} {all:?} {:?}", Sources { env: env(&KEYS), ..Sources::default() });
     assert!(!shown.contains("hunter"), "{shown}");
 }
+
+#[test]
+fn flow_control_that_is_out_of_range_is_told_what_is_permitted() {
+    for (key, values, permitted) in [
+        ("flow.messages_per_queue", ["0", "65536"], "a whole number from 1 to 65535"),
+        ("flow.mib_per_queue", ["0", "1025"], "a whole number from 1 to 1024"),
+        ("flow.span", ["0", "65536"], "a whole number from 1 to 65535"),
+        ("flow.messages_per_topic", ["0", "6553501"], "a whole number from 1 to 6553500, or null"),
+        ("flow.mib_per_topic", ["-1", "102401"], "a whole number from 1 to 102400, or null"),
+        ("concurrency", ["0", "65536"], "a whole number from 1 to 65535"),
+        ("batch", ["0", "1025"], "a whole number from 1 to 1024"),
+        ("pull_batch", ["0", "1025"], "a whole number from 1 to 1024"),
+        ("pull_batch_bytes", ["1023B", "65MiB"], "a size from 1KiB to 64MiB"),
+        ("pull_interval", ["-1s", "65536ms"], "a duration from 0s to 65535ms"),
+        ("pop.messages_per_queue", ["0", "65536"], "a whole number from 1 to 65535"),
+    ] {
+        for value in values {
+            let text = match key.split_once('.') {
+                Some((section, key)) => format!("defaults: {{ {section}: {{ {key}: {value} }} }}"),
+                None => format!("defaults: {{ {key}: {value} }}"),
+            };
+            let error = errors(&text);
+            let expected = format!("defaults.{key}: expected {permitted}, found `{value}`");
+            assert!(error.contains(&expected), "{expected} is not in: {error}");
+        }
+    }
+}
