@@ -28,6 +28,10 @@ on_each_server! { Shared:
     calls_are_counted_and_shown_to_hooks,
 }
 
+on_all_servers_at_once! { Otherwise:
+    members_go_on_from_where_they_are_told_in_the_form_for_java_and_in_that_for_c,
+}
+
 const QUEUES: u32 = 4;
 
 /// Keeps handlers from ending until it is opened.
@@ -248,6 +252,35 @@ async fn a_group_goes_on_from_where_an_operator_sets_it_while_it_runs(server: Se
     for manager in managers {
         manager.shutdown().await?;
     }
+    sender.shutdown().await?;
+    Ok(())
+}
+
+/// As `mqadmin` asks for it, and as a tool would that is written in C++.
+async fn members_go_on_from_where_they_are_told_in_the_form_for_java_and_in_that_for_c(
+    server: Server,
+) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 20).await?;
+    let manager = server.manager();
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    for (times, in_c) in [(2, false), (3, true)] {
+        seen.until_all(&sent).await?;
+        wait::until("all are stored", async || Ok(server.committed(&group, &topic, 2).await? == 20)).await?;
+
+        server.admin().reset_offset(&group, &topic, 0, in_c).await?;
+
+        let what = format!("all were handled {times} times");
+        seen.until(&what, |handled| handled.times.values().all(|handled| times <= *handled)).await?;
+    }
+    wait::until("all are stored", async || Ok(server.committed(&group, &topic, 2).await? == 20)).await?;
+    manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }

@@ -30,13 +30,24 @@ on_all_servers_of_5_at_once! { Shared:
     a_topic_that_is_created_later_is_popped_as_well,
     a_broker_may_share_the_queues_that_are_pulled,
     members_may_share_only_some_of_the_queues,
+    a_rate_limit_holds_and_what_waits_for_its_turn_stays_with_its_member,
 }
 
-const INVISIBLE_TIME: Duration = Duration::from_secs(5);
-/// A broker of Apache looks for what was not acknowledged every few seconds.
-const COMES_AGAIN: Duration = Duration::from_secs(45);
+/// Where brokers keep what comes again in retry topics of the second kind.
+mod retry_topic_v2 {
+    use super::*;
 
-fn pop_config() -> ConsumerConfig {
+    on_all_servers_of_5_at_once! { Otherwise:
+        what_fails_comes_again_and_is_a_dead_letter_in_the_end,
+        members_follow_when_the_mode_is_changed_and_leave_nothing_behind,
+    }
+}
+
+pub(crate) const INVISIBLE_TIME: Duration = Duration::from_secs(5);
+/// A broker of Apache looks for what was not acknowledged every few seconds.
+pub(crate) const COMES_AGAIN: Duration = Duration::from_secs(45);
+
+pub(crate) fn pop_config() -> ConsumerConfig {
     let mut config = consumer_config();
     config.mode = ConsumeMode::Pop;
     config.pop.invisible_time = INVISIBLE_TIME;
@@ -44,7 +55,7 @@ fn pop_config() -> ConsumerConfig {
 }
 
 /// A consumer, and the manager that keeps it.
-async fn consume<F, Fut>(
+pub(crate) async fn consume<F, Fut>(
     server: &Server,
     group: &str,
     topic: &str,
@@ -57,6 +68,8 @@ where
 {
     let mut cluster = server.cluster();
     cluster.client.rebalance_interval = Duration::from_secs(1);
+    // Brokers with retry topics of both kinds look into one of them each time, and do not say when something comes to the other.
+    cluster.client.pull_suspend = Duration::from_secs(1);
     let manager = MqClientManager::new(cluster);
     PushConsumer::builder(group).config(config).subscribe(topic, "*", listener).build(&manager)?;
     manager.start().await?;
@@ -67,11 +80,6 @@ where
 fn times(seen: &Seen, body: &str) -> Vec<u32> {
     let messages = seen.messages();
     messages.iter().filter(|message| message.body_str() == body).map(MessageExt::reconsume_times).collect()
-}
-
-/// Where messages of a topic wait that were popped and not acknowledged.
-fn retry_topic(group: &str, topic: &str) -> String {
-    format!("%RETRY%{group}_{topic}")
 }
 
 async fn nothing_is_lost_when_handlers_fail_and_a_member_is_killed(server: Server) -> Result<()> {
@@ -120,7 +128,16 @@ async fn nothing_is_lost_when_handlers_fail_and_a_member_is_killed(server: Serve
         .await?;
     for body in taken_along {
         // The victim may have been killed between the end and the words of it.
-        ensure!(by_other.bodies().contains(&body), "{body} went down with the victim");
+        let again = by_other.messages().into_iter().find(|message| message.body_str() == body);
+        let again = again.with_context(|| format!("{body} went down with the victim"))?;
+        // Nobody saw it before the victim had had its time.
+        let popped = |property: &str, at: usize| -> Result<i64> {
+            let text = again.property(property).with_context(|| format!("{body} has no {property}"))?;
+            Ok(text.split(' ').nth(at).context("it is cut short")?.parse()?)
+        };
+        let since = popped("POP_CK", 1)? - popped("1ST_POP_TIME", 0)?;
+        ensure!(INVISIBLE_TIME.as_millis() as i64 <= since, "{body} came after {since} ms");
+        ensure!(0 < again.reconsume_times(), "{body} came for the first time");
     }
     ensure!(by_other.messages().iter().any(|message| message.reconsume_times() > 0), "nothing failed");
     ensure!(by_other.messages().iter().all(|message| message.topic() == topic), "a retry topic was shown");
@@ -171,7 +188,7 @@ async fn a_slow_handler_keeps_its_messages_and_so_do_those_that_wait_for_it(serv
     .await?;
     by_slow.ensure_once()?;
     ensure!(by_other.count() == 0, "the other one got {:?} of {sent:?}", by_other.bodies());
-    assert_eq!(server.admin().max_offset(&retry_topic(&group, &topic), 0).await?, 0);
+    assert_eq!(server.admin().max_offset(&server.pop_retry_topic(&group, &topic), 0).await?, 0);
     other.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
@@ -360,7 +377,7 @@ async fn members_follow_when_the_mode_is_changed_and_leave_nothing_behind(server
         async move { if fails { Err("as it was told to") } else { Ok(()) } }
     })
     .await?;
-    let (popped, pulled) = (retry_topic(&group, &topic), format!("%RETRY%{group}"));
+    let (popped, pulled) = (server.pop_retry_topic(&group, &topic), format!("%RETRY%{group}"));
     let mut sent = BTreeSet::new();
     for (mode, failed) in [("", &popped), ("PULL", &pulled), ("POP", &popped)] {
         if !mode.is_empty() {
@@ -479,6 +496,35 @@ async fn members_may_share_only_some_of_the_queues(server: Server) -> Result<()>
     for manager in managers {
         manager.shutdown().await?;
     }
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_rate_limit_holds_and_what_waits_for_its_turn_stays_with_its_member(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("limited"), unique("group"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut config = pop_config();
+    config.rate_limit = Some("2/s".parse()?);
+    // All of them are popped at once, and many wait for longer than they would stay invisible.
+    let sent = send_numbers(&producer, &topic, 32).await?;
+    let (begun, manager) = (Instant::now(), server.manager());
+    let consumer = PushConsumer::builder(&group)
+        .config(config)
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    seen.until_count(3).await?;
+    // Half a second between two of them, however slow this machine is.
+    ensure!(Duration::from_secs(1) <= begun.elapsed(), "three within {:?}", begun.elapsed());
+    seen.until_count(16).await?;
+    ensure!(INVISIBLE_TIME < begun.elapsed(), "sixteen within {:?}", begun.elapsed());
+    consumer.set_rate_limit(None);
+
+    seen.until_all(&sent).await?;
+    seen.ensure_once()?;
+    assert_eq!(server.admin().max_offset(&server.pop_retry_topic(&group, &topic), 0).await?, 0);
+    manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }

@@ -51,6 +51,9 @@ pub(crate) enum Use {
     Shared,
     /// It stops and starts brokers and name servers: one case at a time.
     Alone,
+    /// As `Shared`, on a server of 5.x whose operators have set otherwise what changed with 5.x: popped messages come
+    /// again from retry topics of the second kind, and members are told when offsets are reset. 4.9 has only one way.
+    Otherwise,
 }
 
 /// Makes a test for each server of each case: `name::embedded`, `name::apache_5_5`, `name::apache_4_9`.
@@ -162,6 +165,7 @@ pub(crate) fn block_on(case: impl Future<Output = Result<()>>) -> Result<()> {
 /// A name server and a broker.
 pub(crate) struct Server {
     inner: Inner,
+    is_otherwise: bool,
 }
 
 enum Inner {
@@ -174,7 +178,7 @@ impl Server {
     async fn get(kind: ServerKind, usage: Use) -> Result<Self> {
         let inner = match (kind, usage) {
             // A server of its own for each test: it costs a millisecond, and lives in the test's runtime.
-            (ServerKind::Embedded, _) => {
+            (ServerKind::Embedded, usage) => {
                 let levels =
                     (1..=18).map(|level| if level == 2 { EMBEDDED_SECOND_DELAY } else { EMBEDDED_DELAY });
                 let [timeout, interval] = EMBEDDED_CHECKS;
@@ -182,14 +186,22 @@ impl Server {
                     .delay_levels(levels)
                     .transaction_timeout(timeout)
                     .transaction_check_interval(interval)
+                    .retry_topic_v2(usage == Use::Otherwise)
+                    .server_side_reset_offset(usage != Use::Otherwise)
                     .transaction_check_max(10_000);
                 Inner::Embedded(server.max_messages_per_queue(EMBEDDED_MESSAGES_PER_QUEUE).start().await?)
             }
             (ServerKind::Apache(version), Use::Shared) => Inner::Shared(setup(version).shared().await?),
+            (ServerKind::Apache(Version::V4_9_7), Use::Otherwise) => {
+                Inner::Shared(setup(Version::V4_9_7).shared().await?)
+            }
+            (ServerKind::Apache(version), Use::Otherwise) => {
+                Inner::Shared(otherwise(version).shared().await?)
+            }
             (ServerKind::Apache(version), Use::Alone) => Inner::Alone(alone(version).await?),
             (other, _) => bail!("there is no {other:?} to test on"),
         };
-        Ok(Self { inner })
+        Ok(Self { inner, is_otherwise: usage == Use::Otherwise })
     }
 
     pub(crate) fn is_embedded(&self) -> bool {
@@ -353,6 +365,12 @@ impl Server {
         Ok(sum)
     }
 
+    /// Where messages of a topic wait that a group popped and did not acknowledge.
+    pub(crate) fn pop_retry_topic(&self, group: &str, topic: &str) -> String {
+        let joint = if self.is_otherwise { '+' } else { '_' };
+        format!("%RETRY%{group}{joint}{topic}")
+    }
+
     /// How many dead letters a group has.
     pub(crate) async fn dead_letters(&self, group: &str) -> Result<i64> {
         self.admin().max_offset(&format!("%DLQ%{group}"), 0).await
@@ -400,6 +418,11 @@ fn setup(version: Version) -> Setup {
     let setup =
         Setup::new(version).broker("messageDelayLevel", APACHE_DELAYS).broker("recallMessageEnable", "true");
     APACHE_CHECKS.iter().fold(setup, |setup, (key, value)| setup.broker(key, value))
+}
+
+/// See [`Use::Otherwise`].
+fn otherwise(version: Version) -> Setup {
+    setup(version).broker("enableRetryTopicV2", "true").broker("useServerSideResetOffset", "false")
 }
 
 /// The one server of a release that cases have to themselves, one after the other, whole.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::apache::remoting;
 
+const SEND_MESSAGE: u16 = 10;
 const UPDATE_AND_CREATE_TOPIC: u16 = 17;
 const QUERY_CONSUMER_OFFSET: u16 = 14;
 const UPDATE_CONSUMER_OFFSET: u16 = 15;
@@ -13,7 +14,9 @@ const GET_MIN_OFFSET: u16 = 31;
 const GET_CONSUMER_LIST_BY_GROUP: u16 = 38;
 const LOCK_BATCH_MQ: u16 = 41;
 const UNLOCK_BATCH_MQ: u16 = 42;
+const QUERY_ASSIGNMENT: u16 = 400;
 const SET_MESSAGE_REQUEST_MODE: u16 = 401;
+const INVOKE_BROKER_TO_RESET_OFFSET: u16 = 222;
 const INVOKE_BROKER_TO_GET_CONSUMER_STATUS: u16 = 223;
 
 const SYSTEM_ERROR: i64 = 1;
@@ -94,6 +97,38 @@ impl Admin {
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
+    /// Has a group go on, in all queues of a topic, from what was stored at or after a time in Unix milliseconds. The broker
+    /// tells its members in the form for Java, or, as it does for operators whose tool is written in C++, in that for C.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn reset_offset(&self, group: &str, topic: &str, time: i64, in_c: bool) -> Result<()> {
+        let language = if in_c { "CPP" } else { "JAVA" };
+        let fields =
+            format!(r#"{{"topic":"{topic}","group":"{group}","timestamp":"{time}","isForce":"true"}}"#);
+        let answer =
+            remoting::ask_in(language, self.broker, INVOKE_BROKER_TO_RESET_OFFSET, &fields, "").await?;
+        ensure!(answer.code == 0, "the broker does not reset the offsets of {group}: {}", answer.header);
+        Ok(())
+    }
+
+    /// Stores a message in the first queue of a topic as it is, with flags that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn store(&self, topic: &str, sys_flag: i32, body: &str) -> Result<()> {
+        let fields = format!(
+            r#"{{"producerGroup":"harness","topic":"{topic}","defaultTopic":"TBW102","defaultTopicQueueNums":"4",
+                "queueId":"0","sysFlag":"{sys_flag}","bornTimestamp":"1700000000000","flag":"0","properties":"",
+                "reconsumeTimes":"0"}}"#
+        );
+        let answer = remoting::ask(self.broker, SEND_MESSAGE, &fields, body).await?;
+        ensure!(answer.code == 0, "the broker does not store the message: {}", answer.header);
+        Ok(())
+    }
+
     /// Stores how far a group has come in a queue.
     ///
     /// # Errors
@@ -156,6 +191,21 @@ impl Admin {
         let answer = remoting::ask(self.broker, SET_MESSAGE_REQUEST_MODE, "{}", &body).await?;
         ensure!(answer.code == 0, "the broker does not set the mode of {group}: {}", answer.header);
         Ok(())
+    }
+
+    /// How the messages of a topic come to a member of a group, `PULL` or `POP`; nothing where the broker cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// The broker refused, or did not answer.
+    pub async fn mode(&self, group: &str, client_id: &str, topic: &str) -> Result<String> {
+        let body = format!(
+            r#"{{"topic":"{topic}","consumerGroup":"{group}","clientId":"{client_id}","strategyName":"AVG","messageModel":"CLUSTERING"}}"#
+        );
+        let answer = remoting::ask(self.broker, QUERY_ASSIGNMENT, "{}", &body).await?;
+        ensure!(answer.code == 0, "the broker does not tell the mode of {group}: {}", answer.header);
+        let assigned: Value = serde_json::from_slice(&answer.body)?;
+        Ok(assigned["messageQueueAssignments"][0]["mode"].as_str().unwrap_or_default().to_owned())
     }
 
     /// The client ids of those who are in a group now.

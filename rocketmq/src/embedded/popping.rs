@@ -21,7 +21,7 @@ use crate::message::properties;
 use crate::protocol::body::perm;
 use crate::protocol::pop::{
     BatchAck, ChangeInvisibleTimeResponse, OffsetInfo, PopHandle, PopMessage, PopMessageResponse, RetryFlag,
-    init_mode, origin_of_retry, retry_topic_v1,
+    init_mode, origin_of_retry, retry_topic_v1, retry_topic_v2,
 };
 use crate::protocol::{Header, RemotingCommand, ResponseCode};
 use crate::remoting::Answer;
@@ -87,7 +87,7 @@ impl State {
             return;
         }
         for (asked_for, group) in self.held_pops.topics() {
-            if retry_topic_v1(&group, &asked_for).as_ref() == topic {
+            if origin_of_retry(&group, topic).is_some_and(|(_, origin)| origin == asked_for.as_ref()) {
                 self.answer_waiting(&asked_for, &group, now, effects);
             }
         }
@@ -121,6 +121,7 @@ impl State {
         let first = first.unwrap_or_else(|| key.pop_time.to_string());
         message.topic = match origin_of_retry(&key.group, &key.topic) {
             Some(_) => Arc::clone(&key.topic),
+            None if self.policy.retry_topic_v2 => retry_topic_v2(&key.group, &key.topic),
             None => retry_topic_v1(&key.group, &key.topic),
         };
         message.queue_id = 0;
@@ -159,9 +160,13 @@ impl State {
             pop_time: now.unix_ms,
             revive_qid: (self.pops % REVIVE_QUEUES) as i32,
         };
-        let retry_topic = retry_topic_v1(&group, &header.topic);
-        let retry_queues = self.store.topic(&retry_topic).map_or(0, |topic| topic.config.read_queues);
-        let again = (0..retry_queues).map(|id| (RetryFlag::V1, Arc::clone(&retry_topic), id));
+        // Of both kinds: the broker may have been told otherwise before.
+        let again = [RetryFlag::V1, RetryFlag::V2].into_iter().flat_map(|flag| {
+            let retry_topic = flag.topic(&group, &header.topic);
+            let queues = self.store.topic(&retry_topic).map_or(0, |topic| topic.config.read_queues);
+            (0..queues).map(move |id| (flag, Arc::clone(&retry_topic), id))
+        });
+        let again: Vec<_> = again.collect();
         let queues = match header.queue_id {
             id if id < 0 => 0..config.read_queues,
             id => id..id + 1,
@@ -173,7 +178,7 @@ impl State {
         let new = queues
             .map(|id| (RetryFlag::Normal, Arc::clone(&header.topic), first + (id - first + turn) % count));
         let order: Vec<_> = match self.pops % RETRY_FIRST {
-            0 => again.chain(new).collect(),
+            0 => again.into_iter().chain(new).collect(),
             _ => new.chain(again).collect(),
         };
         for (flag, topic, queue_id) in order {

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::broker::{Broker, success};
 use super::effects::Effects;
 use super::names::BROKER_NAME;
@@ -15,20 +17,26 @@ use super::store::{Boundary, Topic};
 use crate::message::MessageQueue;
 use crate::protocol::broker_calls::{ResetOffset, write_offset_table};
 use crate::protocol::header::Header;
-use crate::protocol::{RemotingCommand, RequestCode, ResponseCode};
+use crate::protocol::{RemotingCommand, RequestCode, ResponseCode, json};
 
 impl Broker {
     pub(super) fn reset_offset(&self, command: &RemotingCommand) -> Result<RemotingCommand, Refusal> {
         let header = ResetOffset::read(&command.ext_fields)?;
-        let offsets = self.change(|state, _, effects| state.reset_offset(&header, effects))?;
+        // What members are told has the form that the operator's tool is written in, and not they.
+        let write = if command.language_name() == "CPP" { write_offset_list } else { write_offset_table };
+        let offsets = self.change(|state, _, effects| state.reset_offset(&header, write, effects))?;
         Ok(success().with_body(write_offset_table(&offsets)))
     }
 }
+
+/// How offsets are written for those who are told.
+type Write = fn(&BTreeMap<MessageQueue, i64>) -> Vec<u8>;
 
 impl State {
     fn reset_offset(
         &mut self,
         header: &ResetOffset,
+        write: Write,
         effects: &mut Effects,
     ) -> Result<BTreeMap<MessageQueue, i64>, Refusal> {
         let ResetOffset { topic, group, .. } = header;
@@ -42,7 +50,7 @@ impl State {
         let topic = Arc::clone(&found.name);
         let targets = targets(found, header)?;
         if self.policy.pushes_resets {
-            return self.push_reset(header, &topic, &known, targets, effects);
+            return self.push_reset(header, &topic, &known, targets, write, effects);
         }
         for (queue_id, offset) in &targets {
             self.offsets.reset(&known, &topic, *queue_id, *offset);
@@ -60,6 +68,7 @@ impl State {
         topic: &Arc<str>,
         group: &Arc<str>,
         mut targets: BTreeMap<i32, i64>,
+        write: Write,
         effects: &mut Effects,
     ) -> Result<BTreeMap<MessageQueue, i64>, Refusal> {
         for (queue_id, target) in &mut targets {
@@ -81,7 +90,7 @@ impl State {
         }
         let offsets = named(topic, targets);
         let code = RequestCode::RESET_CONSUMER_CLIENT_OFFSET;
-        let body = write_offset_table(&offsets);
+        let body = write(&offsets);
         let command = RemotingCommand::request(code, header.to_fields(), body.into());
         effects.push(peers.into_iter().map(|(_, peer)| (peer, command.clone())));
         Ok(offsets)
@@ -113,6 +122,25 @@ fn targets(topic: &Topic, header: &ResetOffset) -> Result<BTreeMap<i32, i64>, Re
             Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark))
         }
     }
+}
+
+/// Offsets in the form for clients in C, which have no maps with such keys.
+fn write_offset_list(offsets: &BTreeMap<MessageQueue, i64>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        #[serde(flatten)]
+        queue: &'a MessageQueue,
+        offset: i64,
+    }
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        offset_table: Vec<Entry<'a>>,
+    }
+
+    let entry = |(queue, offset): (_, &i64)| Entry { queue, offset: *offset };
+    json::write(&Body { offset_table: offsets.iter().map(entry).collect() })
 }
 
 fn named(topic: &Arc<str>, targets: BTreeMap<i32, i64>) -> BTreeMap<MessageQueue, i64> {

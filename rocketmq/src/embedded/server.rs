@@ -62,6 +62,7 @@ pub struct ServerBuilder {
     max_bytes: usize,
     max_messages_per_queue: usize,
     server_side_reset_offset: bool,
+    retry_topic_v2: bool,
     checks: CheckPolicy,
 }
 
@@ -77,6 +78,7 @@ impl Default for ServerBuilder {
             max_bytes: 256 << 20,
             max_messages_per_queue: 1_000_000,
             server_side_reset_offset: true,
+            retry_topic_v2: false,
             checks: CheckPolicy {
                 timeout: Duration::from_secs(6),
                 interval: Duration::from_secs(30),
@@ -157,6 +159,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether popped messages that come again wait in `%RETRY%group+topic` instead of `%RETRY%group_topic`, where the names
+    /// of two groups cannot be taken for each other; default `false`.
+    ///
+    /// What a 5.x broker has as `enableRetryTopicV2`.
+    pub fn retry_topic_v2(mut self, enabled: bool) -> Self {
+        self.retry_topic_v2 = enabled;
+        self
+    }
+
     /// How long a transaction may be open before a producer of its group is asked about it; default 6 s, the
     /// `transactionTimeOut` of a real broker.
     pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
@@ -208,6 +219,7 @@ impl ServerBuilder {
             delay_levels: self.delay_levels,
             property_filter: self.property_filter,
             pushes_resets: !self.server_side_reset_offset,
+            retry_topic_v2: self.retry_topic_v2,
             checks: self.checks,
         };
         let (store, transactions) =

@@ -69,6 +69,8 @@ pub(super) struct Policy {
     pub(super) checks: CheckPolicy,
     /// Whether messages may be filtered by their properties.
     pub(super) property_filter: bool,
+    /// Where popped messages wait that come again: in `%RETRY%group+topic`, else in `%RETRY%group_topic`.
+    pub(super) retry_topic_v2: bool,
 }
 
 /// All that the broker knows.

@@ -66,8 +66,20 @@ async fn call(addr: SocketAddr, code: u16, ext_fields: &str, body: &str) -> Resu
 
 /// One request on a connection of its own.
 pub(crate) async fn ask(addr: SocketAddr, code: u16, ext_fields: &str, body: &str) -> Result<Answer> {
-    let limit = Duration::from_secs(3);
-    time::timeout(limit, exchange(addr, &request(code, ext_fields, body)))
+    ask_in("OTHER", addr, code, ext_fields, body).await
+}
+
+/// The same from a client that says that it is written in `language`, which some answers depend on.
+pub(crate) async fn ask_in(
+    language: &str,
+    addr: SocketAddr,
+    code: u16,
+    ext_fields: &str,
+    body: &str,
+) -> Result<Answer> {
+    // A broker that has just begun on a busy machine takes its time.
+    let limit = Duration::from_secs(15);
+    time::timeout(limit, exchange(addr, &request(language, code, ext_fields, body)))
         .await
         .with_context(|| format!("{addr} did not answer {code} within {limit:?}"))?
 }
@@ -75,9 +87,9 @@ pub(crate) async fn ask(addr: SocketAddr, code: u16, ext_fields: &str, body: &st
 /// ```text
 /// | length: u32, all that follows | header type: u8, 0 is JSON | header length: u24 | header | body |
 /// ```
-fn request(code: u16, ext_fields: &str, body: &str) -> Vec<u8> {
+fn request(language: &str, code: u16, ext_fields: &str, body: &str) -> Vec<u8> {
     let header = format!(
-        r#"{{"code":{code},"language":"OTHER","version":407,"opaque":1,"flag":0,"extFields":{ext_fields}}}"#
+        r#"{{"code":{code},"language":"{language}","version":407,"opaque":1,"flag":0,"extFields":{ext_fields}}}"#
     );
     let header_length = u32::try_from(header.len()).expect("a header of some hundred bytes");
     let length = u32::try_from(4 + header.len() + body.len()).expect("a request of some hundred bytes");
