@@ -3,18 +3,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ConsumeFrom, ConsumerConfig, Undecodable};
+use rocketmq::config::{ConsumeFrom, ConsumeMode, ConsumerConfig, Undecodable};
 use rocketmq::{ConsumeResult, PushConsumer};
 
 use crate::log;
+use crate::pop::{COMES_AGAIN, INVISIBLE_TIME};
 use crate::pulled::{Answer, Pulled, Request, found, pull_answer, record, record_with};
 use crate::seen::Seen;
-use crate::server::{block_on, cluster, consumer_config, unique};
+use crate::sending::{send, send_numbers};
+use crate::server::{Server, block_on, cluster, consumer_config, unique};
 use crate::wait;
+
+on_all_servers_at_once! { Shared:
+    what_a_group_does_with_a_damaged_message_is_the_same_in_each_mode,
+}
 
 const ZLIB: i32 = 1;
 
@@ -46,15 +52,9 @@ async fn consume(
 
 /// Good messages at even offsets, between them what is damaged in each of the ways there are; the last one is cut short.
 fn answer(topic: &str, pull: &Request) -> Option<Answer> {
-    let mut crc = record(topic, 1, "its checksum is wrong");
-    crc[8..12].copy_from_slice(&7_i32.to_be_bytes());
-    let mut magic = record(topic, 3, "its magic number is unknown");
-    magic[4..8].copy_from_slice(&7_i32.to_be_bytes());
-    let packed = record_with(topic, 5, b"this is not zlib", ZLIB);
+    let [crc, magic, packed, cut] = damaged_records(topic, [1, 3, 5, 9]);
     let mut beyond = record(topic, 7, "its offset is anywhere");
     beyond[20..28].copy_from_slice(&i64::MAX.to_be_bytes());
-    let mut cut = record(topic, 9, "it is cut short");
-    cut.truncate(60);
     let good = |offset: i64| record(topic, offset, &offset.to_string());
     match pull.number("queueOffset") {
         0 => Some(found(&[good(0), crc, good(2), magic, good(4), packed, good(6), beyond, good(8), cut], 11)),
@@ -62,6 +62,18 @@ fn answer(topic: &str, pull: &Request) -> Option<Answer> {
         10 => Some(found(&[good(10)], 11)),
         _ => None,
     }
+}
+
+/// One record for each way in which it can be damaged by itself, at these offsets of the queue.
+fn damaged_records(topic: &str, [crc, magic, packed, cut]: [i64; 4]) -> [Vec<u8>; 4] {
+    let mut crc = record(topic, crc, "its checksum is wrong");
+    crc[8..12].copy_from_slice(&7_i32.to_be_bytes());
+    let mut magic = record(topic, magic, "its magic number is unknown");
+    magic[4..8].copy_from_slice(&7_i32.to_be_bytes());
+    let packed = record_with(topic, packed, b"this is not zlib", ZLIB);
+    let mut cut = record(topic, cut, "it is cut short");
+    cut.truncate(60);
+    [crc, magic, packed, cut]
 }
 
 fn is_pull_of(topic: &str, request: &Request) -> bool {
@@ -108,6 +120,127 @@ fn damaged(policy: Undecodable, buried: &'static [i64], words: &'static str) -> 
         manager.shutdown().await?;
         Ok(())
     })
+}
+
+/// Popped messages are damaged in the same ways. One of them the broker does not find again: it is passed over.
+#[test]
+fn damaged_messages_that_are_popped_become_dead_letters_or_are_skipped() -> Result<()> {
+    for (policy, expected, words) in [
+        (Undecodable::DeadLetter, &[1_001, 1_003, 1_005, 1_007][..], "it goes to the dead letter queue"),
+        (Undecodable::Skip, &[], "it is skipped, as `on_undecodable` says"),
+    ] {
+        block_on(async move {
+            let (topic, seen) = (unique("damaged"), Seen::default());
+            let (name, pops) = (topic.clone(), AtomicU32::new(0));
+            let server = Pulled::start(1, move |request| popped(&name, request, &pops)).await?;
+            let mut config = config();
+            (config.mode, config.on_undecodable) = (ConsumeMode::Pop, policy);
+            let manager = consume(&server, &topic, config, &seen).await?;
+
+            seen.until_all(&bodies(&["0", "2", "4", "6"])).await?;
+            wait::until("all are acknowledged", async || Ok(server.acknowledged() == (0..=7).collect()))
+                .await?;
+
+            let buried: BTreeSet<_> = server.buried().into_iter().collect();
+            assert_eq!(buried, expected.iter().copied().collect());
+            seen.ensure_once()?;
+            for (offset, reason) in [("1", "CRC"), ("3", "magic"), ("5", "unpacked"), ("7", "its length")] {
+                log::until_logged(&[words, &topic, &format!("offset={offset} "), reason]).await?;
+            }
+            if policy == Undecodable::DeadLetter {
+                log::until_logged(&["cannot be made a dead letter, it is passed over", &topic, "offset=5 "])
+                    .await?;
+            }
+            manager.shutdown().await?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A broker that knows POP, and finds one of the damaged messages no more when it is to make it a dead letter.
+fn popped(topic: &str, request: &Request, pops: &AtomicU32) -> Option<Answer> {
+    const SEND_BACK: i64 = 36;
+    const QUERY_ASSIGNMENT: i64 = 400;
+    const POP: i64 = 200_050;
+    const BATCH_ACK: i64 = 200_151;
+    const NOT_SUPPORTED: i64 = 3;
+    const POLLING_TIMEOUT: i64 = 210;
+    match request.code {
+        SEND_BACK if request.number("offset") == 1_005 => Some(Answer { code: 1, ..Answer::default() }),
+        // What is acknowledged then comes one by one.
+        BATCH_ACK => Some(Answer { code: NOT_SUPPORTED, ..Answer::default() }),
+        QUERY_ASSIGNMENT => {
+            let queue = serde_json::json!({ "topic": topic, "brokerName": "broker-a", "queueId": -1 });
+            let assigned =
+                serde_json::json!({ "messageQueueAssignments": [{ "messageQueue": queue, "mode": "POP" }] });
+            Some(Answer { body: assigned.to_string().into_bytes(), ..Answer::default() })
+        }
+        POP => {
+            let is_first = pops.fetch_add(1, Ordering::Relaxed) == 0;
+            let offsets = if is_first { "0 0 0,1,2,3,4,5,6,7" } else { "" };
+            let fields = serde_json::json!({
+                "popTime": "1700000000000", "invisibleTime": "60000", "reviveQid": "0", "restNum": "0",
+                "startOffsetInfo": if is_first { "0 0 0" } else { "" }, "msgOffsetInfo": offsets,
+            });
+            let good = |offset: i64| record(topic, offset, &offset.to_string());
+            let [crc, magic, packed, cut] = damaged_records(topic, [1, 3, 5, 7]);
+            let records = [good(0), crc, good(2), magic, good(4), packed, good(6), cut];
+            let body = if is_first { records.concat() } else { Vec::new() };
+            Some(Answer { code: if is_first { 0 } else { POLLING_TIMEOUT }, fields, body })
+        }
+        _ => None,
+    }
+}
+
+/// Through real brokers: a message says that it is compressed, and is not.
+async fn what_a_group_does_with_a_damaged_message_is_the_same_in_each_mode(server: Server) -> Result<()> {
+    let topic = unique("damaged");
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut sent = send_numbers(&producer, &topic, 3).await?;
+    server.admin().store(&topic, ZLIB, "this is not zlib").await?;
+    sent.extend(send(&producer, &topic, ["later"]).await?);
+    let mut groups = Vec::new();
+    for mode in [ConsumeMode::Pull, ConsumeMode::Pop] {
+        if mode == ConsumeMode::Pop && server.is_4_9() {
+            continue;
+        }
+        for (policy, dead_letters) in [(Undecodable::DeadLetter, 1), (Undecodable::Skip, 0)] {
+            let (group, seen, manager) = (unique("group"), Seen::default(), server.manager());
+            let mut config = config();
+            (config.mode, config.on_undecodable) = (mode, policy);
+            config.pop.invisible_time = INVISIBLE_TIME;
+            PushConsumer::builder(&group)
+                .config(config)
+                .subscribe(topic.as_str(), "*", seen.listener())
+                .build(&manager)?;
+            manager.start().await?;
+            groups.push((group, seen, manager, dead_letters));
+        }
+    }
+    for (group, seen, _, dead_letters) in &groups {
+        seen.until_all(&sent).await?;
+        wait::until("it is done with, too", async || {
+            Ok(server.dead_letters(group).await? == *dead_letters
+                && server.committed(group, &topic, 1).await? == 5)
+        })
+        .await?;
+    }
+    // What was popped and not acknowledged would come again after that time.
+    let after = Instant::now();
+    wait::until_within(COMES_AGAIN, "enough time has gone by", async || {
+        Ok(after.elapsed() > INVISIBLE_TIME + Duration::from_secs(3))
+    })
+    .await?;
+    for (group, seen, manager, dead_letters) in groups {
+        seen.ensure_once()?;
+        assert_eq!(server.dead_letters(&group).await?, dead_letters, "{group}");
+        assert_eq!(server.admin().max_offset(&server.pop_retry_topic(&group, &topic), 0).await?, 0);
+        manager.shutdown().await?;
+    }
+    sender.shutdown().await?;
+    Ok(())
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rocketmq::client::MqClientManager;
+use rocketmq::config::ConsumeMode;
 use rocketmq::{
     App, ConsumeHook, ConsumeResult, ConsumeStatus, Consumed, Consuming, Delivery, Message, MessageExt, Next,
     PushConsumer,
@@ -20,6 +21,7 @@ use crate::wait;
 
 on_all_servers_at_once! { Shared:
     what_a_consumer_does_is_shown_to_operators,
+    what_a_consumer_that_pops_does_is_shown_to_operators,
     a_group_goes_on_from_where_an_operator_sets_it_while_it_runs,
     a_message_is_handled_by_the_client_that_an_operator_sends_it_to,
 }
@@ -159,6 +161,39 @@ async fn what_a_consumer_does_is_shown_to_operators(server: Server) -> Result<()
     for manager in [manager, other, sender] {
         manager.shutdown().await?;
     }
+    Ok(())
+}
+
+async fn what_a_consumer_that_pops_does_is_shown_to_operators(server: Server) -> Result<()> {
+    if server.is_4_9() || server.is_embedded() && !can_run(Version::V5_5_0)? {
+        return Ok(());
+    }
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let (seen, gate, manager) = (Seen::default(), Gate::closed(), server.manager());
+    let mut config = consumer_config();
+    (config.mode, config.concurrency) = (ConsumeMode::Pop, 7);
+    PushConsumer::builder(&group)
+        .config(config)
+        .subscribe(topic.as_str(), "*", gated(&seen, &gate, "slow"))
+        .build(&manager)?;
+    manager.start().await?;
+    let slow = producer.send(Message::new(&topic).body("slow")).await?;
+    seen.until_count(1).await?;
+    let client_id = server.admin().members(&group).await?.into_iter().next().context("there is a member")?;
+
+    let status = server.mqadmin(&["consumerStatus", "-g", &group, "-i", &client_id, "-s"]).await?;
+
+    let popped = status.split("#Consumer Pop Detail#").nth(1).context("it is told what is popped")?;
+    assert!(lines(popped, &topic)[0].contains("waitAckCount:1"), "{status}");
+    let at_work = lines(&status, &slow.message_id);
+    assert_eq!(at_work.len(), 1, "what handlers are doing is told: {status}");
+    assert!(at_work[0].contains(&format!("the listener of {topic}")), "{status}");
+    assert!(status.contains("1 of 7 handlers are busy"), "{status}");
+    gate.open();
+    manager.shutdown().await?;
+    sender.shutdown().await?;
     Ok(())
 }
 

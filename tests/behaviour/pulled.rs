@@ -1,6 +1,6 @@
 //! A broker whose answers to pulls a test writes by itself, damaged ones too; it is also the name server that leads there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,7 @@ const HEARTBEAT: i64 = 34;
 const SEND_BACK: i64 = 36;
 const CONSUMER_LIST: i64 = 38;
 const ROUTE: i64 = 105;
+const ACK: i64 = 200_051;
 
 const NOT_FOUND: i64 = 19;
 const QUERY_NOT_FOUND: i64 = 22;
@@ -124,6 +125,11 @@ impl Pulled {
             .filter(|request| dead(request))
             .map(|request| request.number("offset"))
             .collect()
+    }
+
+    /// The offsets in the queue of what was acknowledged, one by one.
+    pub(crate) fn acknowledged(&self) -> BTreeSet<i64> {
+        self.asked(ACK).iter().map(|request| request.number("offset")).collect()
     }
 
     /// What was stored last for the group in the queue of its topic.

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Shared;
+use super::pop::Pop;
 use super::process_queue::{AtWork, Held};
 use super::queue::OwnedQueue;
 use super::start_offset::unix_ms;
@@ -16,7 +18,8 @@ use crate::config::{
     Allocate, BadPayload, ConsumeFrom, ConsumeMode, ConsumerConfig, FlowConfig, PopConfig, Rebalance,
     RetryDelay, Undecodable,
 };
-use crate::listener::Handler;
+use crate::listener::{Delivery, Handler};
+use crate::message::{MessageExt, MessageQueue};
 use crate::protocol::broker_calls::{ConsumerRunningInfo, ProcessQueueInfo};
 
 /// Messages that are listed as being handled; a group may have more handlers.
@@ -69,27 +72,17 @@ impl Shared {
 
     /// What takes the place of a Java client's thread stacks: the messages that handlers have, the longest-held first.
     fn describe_handlers(&self, now: Instant) -> String {
-        let mut at_work: Vec<_> = self
-            .owned()
-            .into_iter()
-            .flat_map(|owned| {
-                let messages = owned.with(|messages| messages.at_work());
-                messages.into_iter().map(move |one| (std::sync::Arc::clone(&owned.queue), one))
-            })
-            .collect();
-        at_work.sort_by_key(|(_, one)| one.since);
+        let mut in_hand = self.pulled_in_hand();
+        in_hand.extend(self.pop.as_ref().map(Pop::calls).into_iter().flatten().flat_map(popped_in_hand));
+        in_hand.sort_by_key(|one| one.since);
         let busy = self.config.concurrency as usize - self.permits.available_permits();
         let mut text = format!(
             "{} messages are being handled by the group {}; {busy} of {} handlers are busy\n",
-            at_work.len(),
+            in_hand.len(),
             self.group,
             self.config.concurrency,
         );
-        let table = self.subscriptions.table();
-        let namespace = Some(self.subscriptions.namespace());
-        for (queue, AtWork { message, since }) in at_work.iter().take(MAX_LISTED) {
-            let topic = namespace::wrap(namespace, message.topic());
-            let listener = table.listener_of_retried(&topic, || message.tag()).map_or("", Handler::name);
+        for InHand { since, listener, queue, message } in in_hand.iter().take(MAX_LISTED) {
             let seconds = now.saturating_duration_since(*since).as_secs_f64();
             // Writing to a string does not fail.
             let _ = writeln!(
@@ -100,11 +93,45 @@ impl Shared {
                 message.reconsume_times().saturating_add(1),
             );
         }
-        if MAX_LISTED < at_work.len() {
-            let _ = writeln!(text, "and {} more", at_work.len() - MAX_LISTED);
+        if MAX_LISTED < in_hand.len() {
+            let _ = writeln!(text, "and {} more", in_hand.len() - MAX_LISTED);
         }
         text
     }
+
+    fn pulled_in_hand(&self) -> Vec<InHand> {
+        let table = self.subscriptions.table();
+        let namespace = Some(self.subscriptions.namespace());
+        let in_hand = |queue: &Arc<MessageQueue>, AtWork { message, since }| {
+            let topic = namespace::wrap(namespace, message.topic());
+            let listener = table.listener_of_retried(&topic, || message.tag()).map_or("", Handler::name);
+            InHand { since, listener: listener.to_owned(), queue: Arc::clone(queue), message }
+        };
+        let of_queue = |owned: Arc<OwnedQueue>| {
+            let at_work = owned.with(|messages| messages.at_work());
+            at_work.into_iter().map(|one| in_hand(&owned.queue, one)).collect::<Vec<_>>()
+        };
+        self.owned().into_iter().flat_map(of_queue).collect()
+    }
+}
+
+/// A message that a listener has.
+struct InHand {
+    since: Instant,
+    listener: String,
+    queue: Arc<MessageQueue>,
+    message: MessageExt,
+}
+
+fn popped_in_hand((since, delivery): (Instant, Delivery)) -> Vec<InHand> {
+    let queue = Arc::new(delivery.queue().clone());
+    let in_hand = |message: &MessageExt| InHand {
+        since,
+        listener: delivery.listener().to_owned(),
+        queue: Arc::clone(&queue),
+        message: message.clone(),
+    };
+    delivery.messages().iter().map(in_hand).collect()
 }
 
 /// The same moment on both clocks.

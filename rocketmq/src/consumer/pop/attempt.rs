@@ -96,9 +96,11 @@ impl Attempt {
     async fn call(&mut self) -> Ending {
         let hooked = self.shared.hooks.before(&self.delivery);
         self.shared.journal.begun(&self.delivery);
+        let shown = self.queue.call(&self.delivery);
         let start = Instant::now();
         let ending = self.call_listener().await;
         let took = start.elapsed();
+        drop(shown);
         self.shared.hooks.after(hooked, &self.delivery, &ending, took);
         self.shared.journal.ended(&self.delivery);
         self.queue.counts.count_calls(Tally { calls: 1, took, ..Tally::default() });

@@ -3,8 +3,9 @@
 //! [`request_mode`] sees to it that brokers can, and know that they shall; [`assignment`] asks them which queues are
 //! this member's, and whether their messages are pulled or popped. A [`popper`] asks for the messages of one
 //! [`queue`], [`answer`] reads what came, [`attempt`] calls the listener and settles what came of it, [`held`] keeps
-//! others from seeing a message meanwhile, [`acks`] tells the broker what is done. Where a message is pulled, all goes
-//! the way of every other group: an operator may change the mode while members run.
+//! others from seeing a message meanwhile, [`acks`] tells the broker what is done, [`unreadable`] sees to what is no
+//! message. Where a message is pulled, all goes the way of every other group: an operator may change the mode while
+//! members run.
 //!
 //! Source: `behaviour.md` section 4.1, `protocol.md` section 2.11.
 
@@ -16,9 +17,11 @@ mod held;
 mod popper;
 mod queue;
 mod request_mode;
+mod unreadable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +30,7 @@ pub(crate) use queue::PopQueue;
 
 use self::request_mode::ModesSet;
 use super::running_info::Clock;
+use crate::listener::Delivery;
 use crate::message::MessageQueue;
 use crate::protocol::body::SubscriptionData;
 use crate::protocol::broker_calls::PopQueueInfo;
@@ -71,6 +75,11 @@ impl Pop {
             last_pop_timestamp: clock.unix_ms(owned.popped_at()),
         };
         self.lock_queues().iter().map(|(queue, owned)| (queue.clone(), info(owned))).collect()
+    }
+
+    /// What listeners are called with now, and since when.
+    pub(super) fn calls(&self) -> Vec<(Instant, Delivery)> {
+        self.lock_queues().values().flat_map(|(owned, _)| owned.calls()).collect()
     }
 
     /// Has every task look again at what it waits for.

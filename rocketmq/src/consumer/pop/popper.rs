@@ -11,20 +11,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::answer::{self, Contents};
 use super::attempt::Attempt;
 use super::held::{Held, Lease, Renewed};
 use super::queue::PopQueue;
 use crate::client::{PopAnswer, namespace};
-use crate::config::{ConsumeFrom, Undecodable};
+use crate::config::ConsumeFrom;
 use crate::consumer::Shared;
 use crate::consumer::puller::{FLOW_CONTROL_DELAY, FULL_DELAY, SUSPENDED_DELAY, poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
 use crate::listener::{BoxFuture, Delivery, Origin};
 use crate::message::MessageQueue;
-use crate::message::stored::RecordError;
 use crate::protocol::ResponseCode;
 use crate::protocol::pop::{PopHandle, PopMessage, QueueKey, init_mode};
 use crate::remoting::RequestError;
@@ -259,7 +258,7 @@ impl Popper {
             });
         }
         for (error, handle) in contents.unreadable {
-            self.bury_unreadable(&error, handle);
+            shared.set_aside_popped(&self.queue, &self.acks, &error, handle);
         }
     }
 
@@ -268,32 +267,6 @@ impl Popper {
             debug!(group = %self.shared.group, queue = %self.queue.queue, %error, "too much is to be acknowledged, a message that nobody wants will come again");
             self.queue.settled(1);
         }
-    }
-
-    fn bury_unreadable(&self, error: &RecordError, handle: Option<PopHandle>) {
-        let (shared, queue, acks) = (Arc::clone(&self.shared), Arc::clone(&self.queue), self.acks.clone());
-        if shared.config.on_undecodable == Undecodable::Skip {
-            error!(group = %shared.group, queue = %queue.queue, %error, "a message cannot be read: it is skipped, as `on_undecodable` says");
-            if let Some(handle) = handle {
-                queue.add(1);
-                self.acknowledge(handle);
-            }
-            return;
-        }
-        warn!(group = %shared.group, queue = %queue.queue, %error, "a message cannot be read: it goes to the dead letter queue");
-        // Without a handle it comes again, and is a dead letter once more.
-        let Some(handle) = handle else { return };
-        self.queue.add(1);
-        let commit_log_offset = error.commit_log_offset;
-        self.shared.handlers.spawn("dead letter", async move {
-            match shared.send_back_raw(&queue.queue, commit_log_offset).await {
-                Ok(()) => shared.acknowledge_popped(&queue, &acks, handle).await,
-                Err(error) => {
-                    warn!(group = %shared.group, queue = %queue.queue, commit_log_offset, %error, "an unreadable message could not be made a dead letter, it comes again");
-                    queue.settled(1);
-                }
-            }
-        });
     }
 
     fn pop_failed(&mut self, error: &RequestError) {

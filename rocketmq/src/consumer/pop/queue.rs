@@ -1,12 +1,14 @@
 //! What is popped from: any queue of a broker, or one of them; what its tasks share.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use crate::consumer::stats::TopicCounts;
+use crate::listener::Delivery;
 use crate::message::MessageQueue;
 
 /// Queues whose messages are popped by one task.
@@ -21,6 +23,27 @@ pub(crate) struct PopQueue {
     pub(super) room: Notify,
     popped_at: Mutex<Instant>,
     has_begun: AtomicBool,
+    calls: Mutex<Calls>,
+}
+
+/// The calls of listeners that have not ended, each with its begin: operators ask what handlers are doing.
+#[derive(Debug, Default)]
+struct Calls {
+    next: u64,
+    running: HashMap<u64, (Instant, Delivery)>,
+}
+
+/// One call of a listener, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Call {
+    queue: Arc<PopQueue>,
+    number: u64,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.queue.lock_calls().running.remove(&self.number);
+    }
 }
 
 impl PopQueue {
@@ -32,6 +55,7 @@ impl PopQueue {
             room: Notify::new(),
             popped_at: Mutex::new(Instant::now()),
             has_begun: AtomicBool::new(false),
+            calls: Mutex::default(),
         }
     }
 
@@ -63,6 +87,24 @@ impl PopQueue {
     /// Notes that the task is at work.
     pub(super) fn touch(&self) {
         *self.popped_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Notes that a listener is called with this.
+    pub(super) fn call(self: &Arc<Self>, delivery: &Delivery) -> Call {
+        let mut calls = self.lock_calls();
+        let number = calls.next;
+        calls.next += 1;
+        calls.running.insert(number, (Instant::now(), delivery.clone()));
+        Call { queue: Arc::clone(self), number }
+    }
+
+    /// What listeners are called with now, and since when.
+    pub(super) fn calls(&self) -> Vec<(Instant, Delivery)> {
+        self.lock_calls().running.values().cloned().collect()
+    }
+
+    fn lock_calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn popped_at(&self) -> Instant {
