@@ -30,6 +30,7 @@ mod members;
 mod operate;
 mod orderly;
 mod pop;
+mod pop_java;
 mod produce;
 mod producers;
 mod replies;

@@ -181,6 +181,13 @@ async fn java_and_this_library_share_the_queues_of_a_group_by_each_strategy(serv
         let shared = shared.await;
         ensure!(shared.is_ok(), "{name}: {shared:?}: {seen}");
     }
+    // Operators see no difference between the members.
+    let group = group_of("AVG");
+    let printed = server.mqadmin(&["consumerStatus", "-g", &group]).await?;
+    let members = server.admin().members(&group).await?;
+    let is_shown = |member: &String| printed.contains(member);
+    ensure!(members.len() == 3 && members.iter().all(is_shown), "{members:?}: {printed}");
+    ensure!(printed.contains("Same subscription in the same group of consumer"), "{printed}");
     java.stop().await?;
     first.shutdown().await?;
     second.shutdown().await?;
