@@ -16,6 +16,9 @@ async fn far(message: MessageExt) {}
 #[rocketmq::listener(group = "g", topic = "t", concurrency = 20)]
 async fn in_the_file(message: MessageExt) {}
 
+#[rocketmq::listener(group = "g", topic = "t", mode = "pop", rate_limit = "100/s")]
+async fn also_in_the_file(message: MessageExt) {}
+
 #[rocketmq::listener(group = "g", topic = "t", topic = "u")]
 async fn twice(message: MessageExt) {}
 

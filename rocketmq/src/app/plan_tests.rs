@@ -98,6 +98,26 @@ fn a_group_consumes_in_order_if_all_of_its_listeners_want_that() {
 }
 
 #[test]
+fn an_expression_that_cannot_be_read_is_shown_with_the_place_of_the_mistake_and_of_the_listener() {
+    static EQUALS: ListenerDef =
+        ListenerDef { sql: Some("region = '${region}' AND a == 1"), ..listener("app::equals", 12, "a", "t") };
+    static OPEN: ListenerDef = ListenerDef { sql: Some("(a > 1"), ..listener("app::open", 40, "b", "t") };
+    static TAGS: ListenerDef = ListenerDef { tag: Some("${tags}"), ..listener("app::tags", 50, "c", "t") };
+    let shown = problems("name_servers: a:1\nvars: { region: eu, tags: a b }", &[&EQUALS, &OPEN, &TAGS]);
+    for (listener, text, mistake) in [
+        ("app::equals (src/main.rs:12)", "region = 'eu' AND a == 1", "at column 22: expected"),
+        ("app::open (src/main.rs:40)", "(a > 1", "at column 7: expected"),
+        ("app::tags (src/main.rs:50)", "a b", "one word"),
+    ] {
+        let of_listener = shown.lines().find(|line| line.contains(listener)).unwrap_or_default();
+        for part in [text, mistake] {
+            assert!(of_listener.contains(part), "{part} of {listener} is not in {shown}");
+        }
+    }
+    assert!(shown.contains("3 problems"), "{shown}");
+}
+
+#[test]
 fn two_listeners_that_could_take_the_same_message_are_named_with_their_places() {
     static FIRST: ListenerDef =
         ListenerDef { tag: Some("paid || refunded"), ..listener("app::on_order", 12, "orders", "events") };
