@@ -22,6 +22,7 @@ on_each_server! { Shared:
     a_message_whose_handling_fails_is_dropped_and_the_next_ones_come,
     order_holds_for_each_member_also_where_handling_fails,
     offsets_are_shared_with_the_java_client,
+    a_damaged_file_gives_way_to_its_backup_which_is_said,
 }
 
 /// A folder of a case's own.
@@ -210,6 +211,39 @@ async fn offsets_are_shared_with_the_java_client(server: Server) -> Result<()> {
     seen.until_all(&sent).await?;
     manager.shutdown().await?;
     assert_eq!(seen.bodies(), sent, "what Java had came again");
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_damaged_file_gives_way_to_its_backup_which_is_said(server: Server) -> Result<()> {
+    let (topic, group, folder) = (unique("news"), unique("group"), folder());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    // What a member has handled that is started and stopped again.
+    let run = async |sent: &BTreeSet<String>| -> Result<()> {
+        let seen = Seen::default();
+        let manager = member(&server, &folder, "one", &group, &topic, &seen).await?;
+        seen.until_all(sent).await?;
+        manager.shutdown().await?;
+        seen.ensure_once()
+    };
+    run(&send_numbers(&producer, &topic, 10).await?).await?;
+    let client = fs::read_dir(&folder)?.next().context("there is a file by now")??.path();
+    let (file, backup) =
+        (client.join(&group).join("offsets.json"), client.join(&group).join("offsets.json.bak"));
+    let whole = fs::read(&file)?;
+    let later = send(&producer, &topic, (0..5).map(|number| format!("later {number}"))).await?;
+    run(&later).await?;
+    // As a power cut may leave it, and with the backup that there was before the later ones.
+    fs::write(&file, &whole[..whole.len() / 2])?;
+    fs::write(&backup, &whole)?;
+
+    run(&later).await?;
+
+    let path = file.display().to_string();
+    log::until_logged(&["WARN", "those of its backup are used", &path]).await?;
+    // From then on the file is whole again.
+    run(&send(&producer, &topic, ["last"]).await?).await?;
     sender.shutdown().await?;
     Ok(())
 }
