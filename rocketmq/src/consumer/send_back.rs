@@ -75,7 +75,11 @@ impl Shared {
             warn!(group = %self.group, %queue, commit_log_offset, "an unreadable message is dropped, as broadcast groups have no dead letter queue");
             return Ok(());
         }
-        let request = self.send_back_request(queue, commit_log_offset, -1);
+        let request = SendMessageBack {
+            // Brokers of 5.x count dead letters by it, and fail over one without.
+            origin_topic: Some(queue.topic.to_string()),
+            ..self.send_back_request(queue, commit_log_offset, -1)
+        };
         self.client.send_back(&queue.broker_name, &queue.topic, &request, SEND_BACK_TIMEOUT).await
     }
 
