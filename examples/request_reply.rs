@@ -26,7 +26,7 @@ async fn quote(share: String) -> Result<Reply<Json<Quote>>> {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_target(false).init();
-    // The cluster that NAMESRV_ADDR names, or a server in this process.
+    // The cluster that NAMESRV_ADDR names, where the topic has to be there; or a server in this process.
     let mut config = Config::default();
     let name_servers = env::var("NAMESRV_ADDR").unwrap_or_else(|_| "embedded".to_owned());
     config.cluster.name_servers = name_servers.parse().map_err(Error::other)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rocketmq::config::{Config, ProducerConfig};
-use rocketmq::{App, Error, Message, MessageExt, Result, State, Transaction, embedded};
+use rocketmq::{App, Error, Message, Result, State, Transaction, embedded};
 use tokio::sync::mpsc;
 
 /// In a real program it outlives the process.
@@ -34,22 +34,23 @@ async fn check(order: String, State(database): State<Database>) -> Transaction {
     transaction
 }
 
-#[rocketmq::listener(group = "shipping", topic = "order-events")]
-async fn ship(message: &MessageExt, State(shipped): State<mpsc::Sender<()>>) {
-    println!("{} is shipped", message.body_str());
+#[rocketmq::listener(group = "shipping", topic = "orders-to-ship")]
+async fn ship(order: String, State(shipped): State<mpsc::Sender<String>>) {
+    println!("{order} is shipped");
     // The receiver is gone once the program ends.
-    let _ = shipped.send(()).await;
+    let _ = shipped.send(order).await;
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_target(false).init();
-    // The cluster that NAMESRV_ADDR names, which asks after 6 seconds; or a server in this process, which does so earlier.
+    // The cluster that NAMESRV_ADDR names, where the topic has to be there, and brokers ask after 6 to 36 seconds; or a
+    // server in this process, which does so earlier.
     let server = embedded::Server::builder()
         .transaction_timeout(Duration::from_millis(500))
         .transaction_check_interval(Duration::from_millis(500));
     let server = server.start().await.map_err(Error::other)?;
-    server.create_topic("order-events", 4).map_err(Error::other)?;
+    server.create_topic("orders-to-ship", 4).map_err(Error::other)?;
     let name_servers = env::var("NAMESRV_ADDR").unwrap_or_else(|_| server.name_server());
 
     // In rocketmq.yaml: `producers: { orders: { group: orders-tx, transaction: true } }`
@@ -59,12 +60,12 @@ async fn main() -> Result<()> {
     (orders.group, orders.transaction) = (Some("orders-tx".to_owned()), true);
     config.producers.insert("orders".to_owned(), orders);
     let database = Database::default();
-    let (shipping, mut shipped) = mpsc::channel::<()>(16);
+    let (shipping, mut shipped) = mpsc::channel::<String>(16);
     let app = App::builder().config_value(config).state(database.clone()).state(shipping).start().await?;
     app.ready().await;
     let producer = app.producer("orders")?;
 
-    let order = |name: &str| Message::new("order-events").body(name.to_owned());
+    let order = |name: &str| Message::new("orders-to-ship").body(name.to_owned());
     producer
         .send_in_transaction(order("a book"), async {
             database.insert("a book");
@@ -81,10 +82,13 @@ async fn main() -> Result<()> {
     let lost = lost.await?;
     println!("a lamp: {}, {}", lost.transaction, lost.reason.unwrap_or_default());
 
-    // The book and the lamp; the yacht never.
-    for _ in 0..2 {
-        shipped.recv().await;
+    // The book at once, the yacht never, the lamp once the broker has asked.
+    let mut awaited = BTreeSet::from(["a book", "a lamp"]);
+    while !awaited.is_empty() {
+        let order = shipped.recv().await.unwrap_or_default();
+        awaited.remove(order.as_str());
     }
+    shipped.close();
     app.shutdown().await?;
     server.shutdown().await;
     Ok(())

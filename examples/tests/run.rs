@@ -140,13 +140,13 @@ fn senders_run_in_the_cluster_that_is_named() {
         .transaction_timeout(Duration::from_millis(500))
         .transaction_check_interval(Duration::from_millis(500));
     let server = runtime.block_on(server.start()).expect("it listens");
-    for topic in ["order-events", "quote-requests", "reminders"] {
+    for topic in ["orders-to-ship", "quote-requests", "reminders"] {
         server.create_topic(topic, 4).expect("it is a name");
     }
     for (name, expected) in SENDERS {
         ends_in(Some(&server.name_server()), name, expected);
     }
-    for topic in ["order-events", "order-steps", "reminders"] {
+    for topic in ["order-events", "order-steps", "orders-to-ship", "reminders"] {
         assert!(!server.messages(topic).is_empty(), "{topic}: it was not used");
     }
     runtime.block_on(server.shutdown());
