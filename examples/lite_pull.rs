@@ -21,7 +21,7 @@ async fn main() -> Result<()> {
     config.consume_from = ConsumeFrom::First;
     config.auto_commit = false;
     let mut consumer = LitePullConsumer::builder("testGroup").config(config).build(&manager)?;
-    consumer.subscribe("testTopic", "*")?;
+    consumer.subscribe("testTopic", "*").await?;
     let producer = Producer::builder("testProducer").build(&manager)?;
     manager.start().await?;
     for number in 1..=10 {

@@ -180,6 +180,32 @@ async fn an_expression_that_the_broker_cannot_read_is_a_start_error_in_its_words
 }
 
 #[test]
+fn a_broker_that_does_not_filter_says_so_to_a_consumer_that_runs() -> Result<()> {
+    block_on(async {
+        let server = rocketmq::embedded::Server::builder().property_filter(false).start().await?;
+        server.create_topic("t", 1)?;
+        let manager = rocketmq::client::MqClientManager::new(cluster(&server.name_server()));
+        let pulling = rocketmq::LitePullConsumer::builder("pulling").build(&manager)?;
+        let pushed = PushConsumer::builder("pushed").subscribe("u", "*", Seen::default().listener());
+        let pushed = pushed.build(&manager)?;
+        manager.start().await?;
+        let sql = Filter::sql("a = 1");
+        let listener = Seen::default().listener();
+        for refused in
+            [pulling.subscribe("t", sql.clone()).await, pushed.subscribe_with("t", sql, listener).await]
+        {
+            let error = refused.err().context("it filters")?.to_string();
+            let words =
+                ["does not support consumer to filter message by SQL92", "set enablePropertyFilter=true"];
+            words.iter().for_each(|part| assert!(error.contains(part), "{part} is not in: {error}"));
+        }
+        ensure!(!pushed.unsubscribe("t").await?, "nothing has changed");
+        manager.shutdown().await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn a_broker_that_does_not_filter_is_a_start_error_that_names_the_setting() -> Result<()> {
     block_on(async {
         let server = rocketmq::embedded::Server::builder().property_filter(false).start().await?;
@@ -232,7 +258,7 @@ async fn lite_pull_chooses_by_sql(server: Server) -> Result<()> {
     consumer_config.consume_from = rocketmq::config::ConsumeFrom::First;
     let mut consumer =
         rocketmq::LitePullConsumer::builder(unique("group")).config(consumer_config).build(&manager)?;
-    consumer.subscribe(topic.as_str(), Filter::sql("region IN ('eu', 'Eu')"))?;
+    consumer.subscribe(topic.as_str(), Filter::sql("region IN ('eu', 'Eu')")).await?;
     manager.start().await?;
     send_all(&producer, messages(&topic)).await?;
 
@@ -245,7 +271,7 @@ async fn lite_pull_chooses_by_sql(server: Server) -> Result<()> {
     .await?;
 
     assert_eq!(polled, chosen("02"));
-    let error = consumer.subscribe(topic.as_str(), Filter::sql("(a LIKE 'x')"));
+    let error = consumer.subscribe(topic.as_str(), Filter::sql("(a LIKE 'x')")).await;
     let error = error.err().context("all messages would come")?;
     assert!(error.to_string().contains("at column 4"), "{error}");
     manager.shutdown().await?;

@@ -71,7 +71,9 @@ struct Member {
 impl Member {
     /// One that has subscribed to a topic, and has its queues.
     async fn join(server: &Server, group: &str, topic: &str, config: LitePullConfig) -> Result<Self> {
-        let member = Self::start(server.cluster(), group, config, |consumer| consumer.subscribe(topic, "*"));
+        let member = Self::start(server.cluster(), group, config, async |consumer| {
+            consumer.subscribe(topic, "*").await
+        });
         let member = member.await?;
         member.consumer.ready().await;
         Ok(member)
@@ -81,11 +83,11 @@ impl Member {
         cluster: ClusterConfig,
         group: &str,
         config: LitePullConfig,
-        select: impl FnOnce(&LitePullConsumer) -> rocketmq::Result<()>,
+        select: impl AsyncFnOnce(&LitePullConsumer) -> rocketmq::Result<()>,
     ) -> Result<Self> {
         let manager = MqClientManager::new(cluster);
         let consumer = LitePullConsumer::builder(group).config(config).build(&manager)?;
-        select(&consumer)?;
+        select(&consumer).await?;
         manager.start().await?;
         Ok(Self { manager, consumer })
     }
@@ -187,9 +189,10 @@ async fn a_tag_filter_passes_foreign_tags_and_the_offset_moves(server: Server) -
     };
     let wanted = send_all(&producer, tagged("Aa")).await?;
     send_all(&producer, tagged("BB").chain(tagged("other"))).await?;
-    let mut member =
-        Member::start(server.cluster(), &group, config(), |consumer| consumer.subscribe(&*topic, "Aa"))
-            .await?;
+    let mut member = Member::start(server.cluster(), &group, config(), async |consumer| {
+        consumer.subscribe(&*topic, "Aa").await
+    })
+    .await?;
 
     let polled = member.poll(50).await?;
 
@@ -247,11 +250,11 @@ async fn a_topic_may_be_subscribed_and_given_up_while_the_consumer_runs(server: 
         server.create_topic(topic, 2).await?;
     }
     // Nothing is wanted at first.
-    let mut member = Member::start(server.cluster(), &group, config(), |_| Ok(())).await?;
+    let mut member = Member::start(server.cluster(), &group, config(), async |_| Ok(())).await?;
     member.ensure_silence().await?;
 
     for topic in &topics {
-        member.consumer.subscribe(topic.as_str(), "*")?;
+        member.consumer.subscribe(topic.as_str(), "*").await?;
         let sent = send(&producer, topic, ["one", "two"]).await?;
         assert_eq!(set(&member.poll(2).await?), sent);
     }
@@ -464,11 +467,11 @@ async fn assigned_queues_are_shared_with_nobody(server: Server) -> Result<()> {
     let sent = send_all(&producer, tagged).await?;
     let even: BTreeSet<_> =
         sent.iter().filter(|body| body.parse::<u32>().is_ok_and(|n| n % 2 == 0)).collect();
-    let mut one = Member::start(server.cluster(), &group, config(), |consumer| {
+    let mut one = Member::start(server.cluster(), &group, config(), async |consumer| {
         consumer.filter_assigned(topic.as_str(), "even")
     })
     .await?;
-    let mut other = Member::start(server.cluster(), &unique("group"), config(), |_| Ok(())).await?;
+    let mut other = Member::start(server.cluster(), &unique("group"), config(), async |_| Ok(())).await?;
     let queues = one.consumer.fetch_message_queues(&topic).await?;
     assert_eq!(queues.len(), 4);
 
@@ -521,9 +524,9 @@ async fn subscribing_and_assigning_exclude_each_other(server: Server) -> Result<
 
     let assigned = LitePullConsumer::builder(unique("group")).create()?;
     assigned.assign([queue])?;
-    other_way(assigned.subscribe(topic.as_str(), "*"))?;
+    other_way(assigned.subscribe(topic.as_str(), "*").await)?;
     assigned.assign([])?;
-    other_way(assigned.subscribe(topic.as_str(), "*"))?;
+    other_way(assigned.subscribe(topic.as_str(), "*").await)?;
     subscribed.stop().await
 }
 
@@ -649,7 +652,7 @@ async fn a_listener_hears_of_new_queues(server: Server) -> Result<()> {
     let (heard, hears) = watch::channel(Vec::new());
     let mut config = config();
     config.queue_check_interval = Duration::from_millis(100);
-    let member = Member::start(server.cluster(), &unique("group"), config, |consumer| {
+    let member = Member::start(server.cluster(), &unique("group"), config, async |consumer| {
         consumer.register_queue_change_listener(topic.as_str(), move |queues| {
             heard.send_replace(queues.to_vec());
         })
@@ -677,8 +680,10 @@ async fn a_namespace_goes_before_every_name_and_is_not_shown(server: Server) -> 
     producer.send(Message::new(&wrapped).body("hello")).await?;
     let mut cluster = server.cluster();
     cluster.client.namespace = Some("ns".to_owned());
-    let mut member =
-        Member::start(cluster, &group, config(), |consumer| consumer.subscribe(topic.as_str(), "*")).await?;
+    let mut member = Member::start(cluster, &group, config(), async |consumer| {
+        consumer.subscribe(topic.as_str(), "*").await
+    })
+    .await?;
 
     let [message] = &member.poll(1).await?[..] else { anyhow::bail!("there is one") };
 

@@ -10,6 +10,7 @@ use crate::client::ServiceState;
 use crate::error::{Error, Result};
 use crate::listener::{Filter, Handler, IntoConsumeResult};
 use crate::message::MessageExt;
+use crate::tasks::Boxed;
 
 impl PushConsumer {
     /// Subscribes the messages of `topic` that match `filter`, for the listener of
@@ -119,41 +120,51 @@ impl PushConsumer {
     }
 }
 
+// Boxed, as an async fn is compiled where it is awaited.
 impl Shared {
-    async fn subscribe(self: &Arc<Self>, topic: Arc<str>, filter: Filter, handler: Handler) -> Result<()> {
-        let _turn = self.subscriptions.turn().await;
-        let data = self.subscriptions.data_of(&topic, &filter);
-        let on_wire: Arc<str> = data.topic.as_str().into();
-        // A topic that does not exist yet is looked for with every rebalance.
-        if let Err(error) = self.client.route(&on_wire).await {
-            debug!(group = %self.group, %topic, %error, "no route of a topic that is being subscribed");
-        }
-        let place = handler.name().to_owned();
-        let checked = self.client.check_filter(&self.group, &data).await;
-        checked.map_err(|reason| Error::consumer(&self.group, format!("{place}: {reason}")))?;
-        if let Some(pop) = &self.pop {
-            self.prepare_brokers(pop, [&on_wire]).await?;
-        }
-        info!(group = %self.group, %topic, %filter, "subscribed");
-        self.subscriptions.subscribe(Subscription { topic, filter, handler, place });
-        // Before the first pull: brokers refuse those of what they have not heard of.
-        self.client.heartbeat_all().await;
-        for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == on_wire) {
-            owned.room.notify_one();
-        }
-        self.wake.notify_one();
-        Ok(())
+    fn subscribe(
+        self: &Arc<Self>,
+        topic: Arc<str>,
+        filter: Filter,
+        handler: Handler,
+    ) -> Boxed<'_, Result<()>> {
+        Box::pin(async move {
+            let _turn = self.subscriptions.turn().await;
+            let data = self.subscriptions.data_of(&topic, &filter);
+            let on_wire: Arc<str> = data.topic.as_str().into();
+            // A topic that does not exist yet is looked for with every rebalance.
+            if let Err(error) = self.client.route(&on_wire).await {
+                debug!(group = %self.group, %topic, %error, "no route of a topic that is being subscribed");
+            }
+            let place = handler.name().to_owned();
+            let checked = self.client.check_filter(&self.group, &data).await;
+            checked.map_err(|reason| Error::consumer(&self.group, format!("{place}: {reason}")))?;
+            if let Some(pop) = &self.pop {
+                self.prepare_brokers(pop, [&on_wire]).await?;
+            }
+            info!(group = %self.group, %topic, %filter, "subscribed");
+            self.subscriptions.subscribe(Subscription { topic, filter, handler, place });
+            // Before the first pull: brokers refuse those of what they have not heard of.
+            self.client.heartbeat_all().await;
+            for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == on_wire) {
+                owned.room.notify_one();
+            }
+            self.wake.notify_one();
+            Ok(())
+        })
     }
 
-    async fn unsubscribe(self: &Arc<Self>, topic: &str) -> bool {
-        let _turn = self.subscriptions.turn().await;
-        let Some(topic) = self.subscriptions.unsubscribe(topic) else { return false };
-        info!(group = %self.group, %topic, "unsubscribed");
-        self.leave_unsubscribed();
-        self.client.heartbeat_all().await;
-        // A round that began before may have taken queues of it.
-        self.wake.notify_one();
-        true
+    fn unsubscribe<'a>(self: &'a Arc<Self>, topic: &'a str) -> Boxed<'a, bool> {
+        Box::pin(async move {
+            let _turn = self.subscriptions.turn().await;
+            let Some(topic) = self.subscriptions.unsubscribe(topic) else { return false };
+            info!(group = %self.group, %topic, "unsubscribed");
+            self.leave_unsubscribed();
+            self.client.heartbeat_all().await;
+            // A round that began before may have taken queues of it.
+            self.wake.notify_one();
+            true
+        })
     }
 
     /// The version of what is subscribed of the topic of a queue, if it is.

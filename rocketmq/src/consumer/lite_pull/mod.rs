@@ -60,7 +60,7 @@ use crate::sql::Selector;
 ///
 /// let manager = MqClientManager::with_name_servers(["127.0.0.1:9876"])?;
 /// let mut consumer = LitePullConsumer::builder("testGroup").build(&manager)?;
-/// consumer.subscribe("testTopic", "*")?;
+/// consumer.subscribe("testTopic", "*").await?;
 /// manager.start().await?;
 /// loop {
 ///     for message in consumer.poll(Duration::from_secs(5)).await? {
@@ -144,10 +144,18 @@ impl LitePullConsumer {
     /// # Errors
     ///
     /// [`LitePullError::OtherWay`] where queues are assigned; where the topic or the filter is none, or the consumer is
-    /// shut down.
-    pub fn subscribe(&self, topic: impl Into<Arc<str>>, filter: impl Into<Filter>) -> Result<()> {
+    /// shut down. While it runs, also where a broker does not filter by this expression: in its own words, and nothing has
+    /// changed. Before, that is an error of the start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped, nothing has changed.
+    pub async fn subscribe(&self, topic: impl Into<Arc<str>>, filter: impl Into<Filter>) -> Result<()> {
         let (topic, filter) = (topic.into(), filter.into());
         self.check(&topic, &filter)?;
+        if let (Some(running), ServiceState::Running) = (self.inner.running.get(), self.state()) {
+            running.check_filter(&topic, &filter).await?;
+        }
         self.reselect(Way::Subscribe, "subscribe", |selection| selection.want(topic, filter))
     }
 

@@ -20,13 +20,14 @@ use crate::config::LitePullConfig;
 use crate::consumer::allocate::{self, AllocateStrategy};
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::start_offset::first_offset;
+use crate::consumer::subscription::union;
 use crate::error::{Error, Result};
 use crate::listener::Filter;
 use crate::message::{MessageExt, MessageQueue};
 use crate::protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::remoting::RequestError;
-use crate::tasks::Tasks;
+use crate::tasks::{Boxed, Tasks};
 
 /// How long the tasks of the queues get to end; none of them waits for anything at that point.
 const TASKS_END: Duration = Duration::from_secs(1);
@@ -99,6 +100,19 @@ impl Running {
         }
         self.client.heartbeat_all().await;
         Ok(())
+    }
+
+    /// Asks the brokers of a topic whether they can filter so.
+    pub(super) fn check_filter(&self, topic: &str, filter: &Filter) -> Boxed<'_, Result<()>> {
+        let (topic, filter) = (self.topic_on_wire(topic), filter.clone());
+        Box::pin(async move {
+            // A topic that does not exist yet has nobody to be asked.
+            if let Err(error) = self.client.route(&topic).await {
+                debug!(group = %self.group, %topic, %error, "no route of a topic that is being subscribed");
+            }
+            let checked = self.client.check_filter(&self.group, &union(&topic, &[&filter], 0)).await;
+            checked.map_err(|reason| Error::consumer(&self.group, reason))
+        })
     }
 
     /// What is wanted of each topic, as it is on the wire.
