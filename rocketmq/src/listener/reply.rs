@@ -13,6 +13,9 @@ use crate::message::Message;
 /// failure like any other: the request is delivered again. But where the requester's time is over by then, nobody
 /// waits for the reply any more, and the request is done.
 ///
+/// It is sent by a producer that every client has for this, as with rocketmq-spring: the hooks and traces of the program's own
+/// producers do not see it. For those, and for their options, answer by hand: [`Producer::reply`](crate::Producer::reply).
+///
 /// A message whose sender does not wait for a reply is done as well, with a warning. A listener that replies takes one
 /// message, not a batch.
 ///

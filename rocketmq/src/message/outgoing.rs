@@ -449,12 +449,15 @@ impl Message {
 
 /// The rule for topics, or the part of it that `topic` breaks. Source: `Validators.checkTopic`.
 pub(crate) fn check_topic(topic: &str) -> Result<(), &'static str> {
-    let max_len = if topic.starts_with("%RETRY%") || topic.starts_with("%DLQ%") { 255 } else { 127 };
+    let is_of_a_group = topic.starts_with("%RETRY%") || topic.starts_with("%DLQ%");
     if topic.is_empty() {
         return Err("it is empty");
     }
-    if max_len < topic.len() {
+    if !is_of_a_group && 127 < topic.len() {
         return Err("it is longer than 127 characters");
+    }
+    if 255 < topic.len() {
+        return Err("it is longer than 255 characters");
     }
     if !topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte)) {
         return Err("only letters, digits, `_`, `-`, `%` and `|` are allowed");
@@ -475,6 +478,7 @@ mod tests {
             (Message::new("").body("x"), "it is empty"),
             (Message::new("a b").body("x"), "only letters"),
             (Message::new("t".repeat(128)).body("x"), "127"),
+            (Message::new(format!("%RETRY%{}", "g".repeat(249))).body("x"), "255"),
             (Message::new("SCHEDULE_TOPIC_XXXX").body("x"), "system topic"),
             (Message::new("t"), "no body"),
             (Message::new("t").body("x".repeat(101)), "max_message"),
