@@ -56,8 +56,15 @@ impl ConsumeContext {
         self.delivery.shutdown_token()
     }
 
+    /// When the message is to come again, should this attempt fail: what was asked for by
+    /// [`set_delay_hint`](Self::set_delay_hint), here or in an `around`. `None`: after the group's `retry_delay`.
+    pub fn delay_hint(&self) -> Option<DelayLevel> {
+        self.delivery.delay_hint()
+    }
+
     /// Asks for the next attempt after `level`, should this one fail by an error, a panic or
-    /// [`ReconsumeLater`](crate::listener::ConsumeResult::ReconsumeLater); the last call counts.
+    /// [`ReconsumeLater`](crate::listener::ConsumeResult::ReconsumeLater); the last call counts. In Java:
+    /// `context.setDelayLevelWhenNextConsume(level)`.
     ///
     /// For a group whose own `retry_delay` does not suit the case: `429 Too Many Requests` names a time to wait. In an
     /// orderly group the queue pauses for that time ([`DelayLevel::default_delay`]), 30 seconds at most.
@@ -126,11 +133,14 @@ mod tests {
     #[test]
     fn the_last_delay_hint_counts_and_the_consumer_sees_it() {
         let delivery = Delivery::from(MessageExt::from(Message::new("t").body("x")));
-        assert_eq!(delivery.delay_hint(), None);
         let context = ConsumeContext::from_message(&delivery).unwrap();
+        assert_eq!((context.delay_hint(), delivery.delay_hint()), (None, None));
         context.set_delay_hint(DelayLevel::S1);
-        context.set_delay_hint(DelayLevel::H2);
-        assert_eq!(delivery.delay_hint(), Some(DelayLevel::H2));
+        delivery.set_delay_hint(DelayLevel::H2);
+        assert_eq!(
+            (context.delay_hint(), delivery.delay_hint()),
+            (Some(DelayLevel::H2), Some(DelayLevel::H2))
+        );
     }
 
     #[test]

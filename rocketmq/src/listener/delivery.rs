@@ -116,12 +116,15 @@ impl Delivery {
         self.0.handler.state().get()
     }
 
-    /// The level that the listener asked for, should it have failed.
-    pub(crate) fn delay_hint(&self) -> Option<DelayLevel> {
+    /// When the messages are to come again, should the listener fail: what was asked for by
+    /// [`set_delay_hint`](Self::set_delay_hint). `None`: after the group's `retry_delay`.
+    pub fn delay_hint(&self) -> Option<DelayLevel> {
         DelayLevel::new(self.0.delay_hint.load(Ordering::Relaxed)).ok()
     }
 
-    pub(super) fn set_delay_hint(&self, level: DelayLevel) {
+    /// Asks for the next attempt after `level`, should this one fail: see
+    /// [`ConsumeContext::set_delay_hint`](super::ConsumeContext::set_delay_hint).
+    pub fn set_delay_hint(&self, level: DelayLevel) {
         // Relaxed: the consumer reads it after the handler's end, which orders the two.
         self.0.delay_hint.store(level.get(), Ordering::Relaxed);
     }
