@@ -7,8 +7,8 @@ use std::time::Duration;
 use rocketmq::config::{ConsumeMode, ProducerConfig};
 use rocketmq::testing::{App, Fate, Incoming};
 use rocketmq::{
-    BadPayload, Config, ConsumeResult, Delivery, Filter, FromMessage, Json, Message, MessageExt, Next,
-    Producer, Reply, Shape, State, StateKey, Transaction,
+    BadPayload, Config, ConsumeResult, Delivery, Filter, Filtering, FromMessage, Json, Message, MessageExt,
+    Next, Producer, Reply, Shape, State, StateKey, Transaction,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -420,6 +420,46 @@ async fn a_group_that_pops_is_waited_for_like_any_other() {
     let dead = app.dead_letters("orders");
     assert_eq!((app.attempts("orders"), dead.len()), (3, 1));
     assert_eq!(dead[0].reason(), "given up after 3 attempts: no 2");
+}
+
+#[rocketmq::listener(group = "europe", topic = "regions", sql = "region = 'eu' AND amount BETWEEN 1 AND 5")]
+async fn in_europe(_: &MessageExt) -> Result<(), String> {
+    Err("not yet".to_owned())
+}
+
+#[tokio::test]
+async fn what_sql_does_not_choose_is_for_nobody() {
+    let app = App::builder().config_value(Config::default()).groups(["europe"]).start().await.unwrap();
+    let message = |region: &str, amount: u32| {
+        let message = Message::new("regions").property("region", region).body("x");
+        message.property("amount", amount.to_string())
+    };
+    for other in [message("us", 3), message("eu", 6), Message::new("regions").body("x")] {
+        assert!(app.deliver(other).await.is_empty());
+    }
+    let chosen = app.deliver(message("eu", 5)).await;
+    assert_eq!((chosen.listener(), chosen.fate()), ("testing::in_europe", Fate::Retried));
+    // What comes again is not chosen again.
+    app.advance(MINUTE).await;
+    assert_eq!((app.attempts("europe"), app.handled("regions").await.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn what_a_hook_keeps_from_the_listeners_is_not_waited_for() {
+    let app = App::builder()
+        .config_value(Config::default())
+        .without_linked_listeners()
+        .listener("orders", "t", "*", |_| async {})
+        .filter_hook(|filtering: &Filtering<'_>, message: &MessageExt| {
+            filtering.group == "orders" && message.property("test").is_none()
+        })
+        .start()
+        .await
+        .unwrap();
+    assert!(app.deliver(Message::new("t").property("test", "yes").body("1")).await.is_empty());
+    assert_eq!(app.deliver(Message::new("t").body("2")).await.only(), ConsumeResult::Success);
+    app.idle().await;
+    assert_eq!(app.attempts("orders"), 1);
 }
 
 #[rocketmq::listener(group = "caches", topic = "changes", broadcast)]

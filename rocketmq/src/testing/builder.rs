@@ -9,7 +9,7 @@ use super::App;
 use crate::app::Instruments;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, LoadedConfig, Sources};
-use crate::consumer::{ConsumeHook, Journal};
+use crate::consumer::{ConsumeHook, FilterHook, Journal};
 use crate::error::Result;
 use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, State};
 use crate::message::MessageExt;
@@ -198,6 +198,14 @@ impl AppBuilder {
     /// See [`crate::AppBuilder::consume_hook`].
     pub fn consume_hook(mut self, hook: impl ConsumeHook) -> Self {
         self.app = self.app.consume_hook(hook);
+        self
+    }
+
+    /// See [`crate::AppBuilder::filter_hook`].
+    ///
+    /// What it keeps from the listeners counts as handled: nobody waits for it, and no attempt is noted.
+    pub fn filter_hook(mut self, hook: impl FilterHook) -> Self {
+        self.app = self.app.filter_hook(hook);
         self
     }
 
