@@ -1,6 +1,6 @@
 //! cargo run --example around
 //!
-//! Middleware: functions around every delivery, here a trace span, a rate limit, an idempotency check and a timeout.
+//! Middleware: functions around every delivery, here a trace that goes on, a rate limit, an idempotency check and a timeout.
 //! `cargo test --example around` tests each of them.
 
 use std::collections::HashSet;
@@ -8,10 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rocketmq::config::NameServers;
-use rocketmq::{App, Config, ConsumeResult, Delivery, Message, MessageExt, Next, Outcome, Result, State};
+use rocketmq::{
+    App, Config, ConsumeResult, Delivery, Message, MessageExt, Next, Outcome, Producer, Result, SendHook,
+    State,
+};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{self, Instant, Interval, MissedTickBehavior};
 use tracing::{Instrument, info, info_span};
+
+tokio::task_local! {
+    /// The trace of the message that is being handled.
+    static TRACE: String;
+}
 
 /// Everything that is logged while a message is handled says which one, and in which trace its sender was.
 async fn traced(delivery: Delivery, next: Next) -> Outcome {
@@ -19,7 +27,20 @@ async fn traced(delivery: Delivery, next: Next) -> Outcome {
     let (listener, place) =
         (delivery.listener().to_owned(), delivery.place().unwrap_or("a closure").to_owned());
     let span = info_span!("delivery", listener, place, trace, attempt = delivery.attempt());
-    next.run(delivery).instrument(span).await
+    TRACE.scope(trace, next.run(delivery).instrument(span)).await
+}
+
+/// What a listener sends belongs to the trace of the message that it handles.
+struct SameTrace;
+
+impl SendHook for SameTrace {
+    fn prepare(&self, message: Message) -> Message {
+        match TRACE.try_with(String::clone) {
+            Ok(trace) => message.property("traceparent", trace),
+            // No listener is sending.
+            Err(_) => message,
+        }
+    }
 }
 
 /// A pace that a group does not go beyond.
@@ -67,11 +88,12 @@ async fn in_time(limit: Duration, delivery: Delivery, next: Next) -> Outcome {
 }
 
 #[rocketmq::listener(group = "payments", topic = "payments")]
-async fn on_payment(message: MessageExt) -> Result<()> {
+async fn on_payment(message: MessageExt, producer: Producer) -> Result<()> {
     info!(payment = message.body_utf8()?, "booked");
     if message.tag() == Some("slow") {
         time::sleep(Duration::from_secs(3_600)).await;
     }
+    producer.send(Message::new("receipts").body(message.body().clone())).await?;
     Ok(())
 }
 
@@ -85,6 +107,7 @@ async fn main() -> Result<()> {
         .config_value(config)
         .state(Done::default())
         .state(Pace::one_each(Duration::from_millis(200)))
+        .send_hook(SameTrace)
         .around(traced)
         .around_with_state(once)
         .around_group_with_state("payments", paced)
@@ -147,10 +170,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_takes_too_long_has_failed() -> Result<()> {
-        let app = kit()
-            .around_group("payments", |delivery, next| in_time(Duration::from_millis(1), delivery, next))
-            .start()
-            .await?;
+        let in_time = |delivery: Delivery, next| {
+            let limit = match delivery.message().tag() {
+                Some("slow") => Duration::from_millis(1),
+                _ => Duration::from_secs(60),
+            };
+            in_time(limit, delivery, next)
+        };
+        let app = kit().around_group("payments", in_time).start().await?;
         let delivered = app.deliver(payment("a").tag("slow")).await;
         assert_eq!(delivered.error(), Some("the listener took longer than 1ms"));
         assert_eq!(app.deliver(payment("b")).await.only(), ConsumeResult::Success);
@@ -172,22 +199,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_trace_goes_on_in_the_listener() -> Result<()> {
-        // `traced` sees the attempt; a failure in its middle shows that it was there each time.
-        let app = kit()
-            .around(traced)
-            .around(|delivery: Delivery, next: Next| async move {
-                match delivery.attempt() {
-                    1 => Outcome::failed("not yet"),
-                    _ => next.run(delivery).await,
-                }
-            })
-            .start()
-            .await?;
-        app.deliver(payment("a").property("traceparent", "00-1-1-01")).await;
-        app.advance(Duration::from_secs(10)).await;
-        assert_eq!((app.attempts("payments"), app.acknowledged("payments").len()), (2, 1));
-        Ok(())
+    async fn a_trace_goes_on_in_what_the_listener_sends() -> Result<()> {
+        let app = kit().around(traced).send_hook(SameTrace).start().await?;
+        for trace in ["00-1-1-01", "00-2-1-01"] {
+            app.deliver(payment("a").property("traceparent", trace)).await;
+        }
+        app.deliver(payment("b")).await;
+        let receipts = app.sent("receipts");
+        let mut traces: Vec<_> = receipts.iter().map(|receipt| receipt.property("traceparent")).collect();
+        traces.sort_unstable();
+        assert_eq!(traces, [Some("00-1-1-01"), Some("00-2-1-01"), Some("none")]);
+        app.shutdown().await
     }
 
     #[tokio::test]
