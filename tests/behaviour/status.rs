@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rocketmq::config::{Config, NameServers, Startup};
-use rocketmq::{App, ConsumeResult, Message};
+use rocketmq::{App, BadPayload, ConsumeResult, Delivery, Message, Next};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -84,6 +84,46 @@ fn the_page_says_what_an_application_does_from_its_start_to_its_end() -> Result<
         goes_on.add_permits(1);
         stopping.join_next().await.context("the shutdown ends")???;
         assert!(ask(page, "GET", "/livez").await.is_err(), "it has ended");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_does_not_decode_is_counted_on_the_page() -> Result<()> {
+    block_on(async {
+        let mut config = Config::default();
+        config.cluster.name_servers = NameServers::Embedded;
+        config.health.listen = Some("127.0.0.1:0".parse()?);
+        let app = App::builder()
+            .without_linked_listeners()
+            .config_value(config)
+            .listener("watched", "orders", "*", |_| async { ConsumeResult::Success })
+            .around(|delivery: Delivery, next: Next| async move {
+                match delivery.message().body_str().as_ref() {
+                    "bad" => BadPayload::new("no order").into(),
+                    _ => next.run(delivery).await,
+                }
+            })
+            .start()
+            .await?;
+        app.ready().await;
+        let page = app.status_page().context("there is a status page")?;
+        let producer = app.producer("default")?;
+        for body in ["good", "bad", "good"] {
+            producer.send(Message::new("orders").body(body)).await?;
+        }
+        wait::until("the page has counted all of them", async || {
+            let metrics = ask(page, "GET", "/metrics").await?.1;
+            let has = |family: &str, count: u32| {
+                let line = format!(
+                    "rocketmq_consumer_{family}_total{{cluster=\"default\",group=\"watched\",topic=\"orders\"}} {count}"
+                );
+                metrics.lines().any(|it| it == line)
+            };
+            Ok(has("ok", 2) && has("failed", 1) && has("bad_payloads", 1))
+        })
+        .await?;
+        app.shutdown().await?;
         Ok(())
     })
 }

@@ -282,6 +282,7 @@ impl App {
 
     /// The messages of the transactions that are open: nobody gets them before they are committed.
     ///
+    /// What has become of one is sent one way, so that it may stay here for a moment after it was decided.
     /// [`advance`](Self::advance) by more than six seconds has the server ask the check of their producer, and then
     /// again every 30 seconds, as brokers do.
     pub fn open_transactions(&self) -> Vec<MessageExt> {
