@@ -20,14 +20,77 @@
 //! manager for those that put [`PushConsumer`] and [`Producer`] together by hand. With `name_servers: embedded` the
 //! server is in the process ([`embedded`]).
 //!
+//! # From nothing to a tested consumer
+//!
+//! ```sh
+//! cargo add rocketmq
+//! cargo add tokio --features full
+//! cargo add rocketmq --dev --features testing
+//! ```
+//!
+//! The program above is `src/main.rs`. Beside `Cargo.toml` stands its `rocketmq.yaml`, for which one line is enough:
+//!
+//! ```yaml
+//! name_servers: ${NAMESRV_ADDR:embedded}    # in production NAMESRV_ADDR=10.0.0.1:9876;10.0.0.2:9876
+//! ```
+//!
+//! `cargo run` starts it, and Ctrl-C or SIGTERM stops it when its handlers have finished. A test delivers a message to it,
+//! on a server of its own and with time that can be moved ([`testing`](#features)):
+//!
+#![cfg_attr(feature = "testing", doc = "```standalone_crate")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! use rocketmq::{ConsumeResult, Message, testing};
+//!
+//! # #[rocketmq::listener(group = "testGroup", topic = "testTopic", tag = "*")]
+//! # async fn on_message(message: rocketmq::MessageExt) -> rocketmq::Result<()> {
+//! #     message.body_utf8()?;
+//! #     Ok(())
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() { a_message_is_handled().await }
+//! # /*
+//! #[tokio::test]
+//! # */
+//! async fn a_message_is_handled() {
+//!     let app = testing::App::builder().start().await.unwrap();
+//!     let delivered = app.deliver(Message::new("testTopic").body("hello")).await;
+//!     assert_eq!(delivered.only(), ConsumeResult::Success);
+//!
+//!     app.deliver(Message::new("testTopic").body(vec![0xff])).await; // no text: the handler fails
+//!     app.advance(std::time::Duration::from_secs(60)).await; // and has it again after 10 s, then 30 s
+//!     assert_eq!(app.attempts("testGroup"), 4);
+//! }
+//! ```
+//!
+//! From here on: let the handler take what it needs (below), give it [state](AppBuilder::state), and say in the file how many of
+//! a group run at once, how often a message is tried, what a bad payload becomes ([`config`] has a table of every key).
+//!
 //! # Handlers
 //!
-//! A listener takes what it needs, in any order: the message ([`MessageExt`], by value or by reference), its decoded body
-//! ([`Json`], [`String`], [`Bytes`]), a batch (`Vec` of these), [`State`], [`ConsumeContext`], the [`Producer`] or one of
-//! the [`Producers`], or any type of yours that is [`FromMessage`]. It returns `()`, a [`ConsumeResult`], a [`Reply`] to who
-//! asked, or a `Result` of these with any error; see [`IntoConsumeResult`]. A message is acknowledged when its handler
-//! has finished, never before. The options of [`listener`] say which messages, and in which way: `orderly`, `broadcast`.
-//! What runs around each delivery is an [`around`](AppBuilder::around).
+//! A listener takes what it needs, in any order, and returns what came of it. A message is acknowledged when its handler has
+//! finished, never before; an error or a panic lets it come again, by the policy of its group.
+//!
+//! | Argument | Gives |
+//! |---|---|
+//! | [`MessageExt`], `&MessageExt` | the message |
+//! | [`Json<T>`](Json), [`String`], [`Bytes`] | its body, decoded; where that fails, `on_bad_payload` decides |
+//! | `Vec` of these, `&[MessageExt]` | a batch, of at most the group's `batch` |
+//! | [`State<T>`](State) | a value that was given to the [builder](AppBuilder::state); a missing one stops the start |
+//! | [`ConsumeContext`] | group, topic, queue, attempt, times, the signal to stop |
+//! | [`Producer`], [`Producers`] | the default producer, all of them by name |
+//! | `Result<T, `[`BadPayload`]`>` | any of these, or why it cannot be had |
+//! | a type of yours | whatever [`FromMessage`] takes out of the message |
+//!
+//! | Result | Means |
+//! |---|---|
+//! | `()` | done |
+//! | [`ConsumeResult`] | done, again later, a dead letter, the first so many of a batch are done |
+//! | [`Reply<T>`](Reply) | the answer to a [request](Producer::request) |
+//! | `Result` of these | `Err` with any error: again later |
+//! | a type of yours | whatever [`IntoConsumeResult`] makes of it |
+//!
+//! The options of [`listener`] say which messages, and in which way: `tag`, `sql`, `orderly`, `broadcast`, `cluster`. What runs
+//! around each delivery, such as a timeout, a trace or a rate limit, is an [`around`](AppBuilder::around).
 //!
 //! # Sending
 //!
