@@ -1,6 +1,6 @@
 //! Types of arguments that are nearly right.
 
-use syn::{GenericArgument, PathArguments, Type, TypePath};
+use syn::{GenericArgument, PathArguments, Type, TypePath, TypeReference};
 
 /// What to take in the place of a type of which the compiler could only say that it is no argument.
 pub(crate) fn instead_of(ty: &Type) -> Option<String> {
@@ -10,7 +10,7 @@ pub(crate) fn instead_of(ty: &Type) -> Option<String> {
         Type::Reference(reference) if reference.mutability.is_some() => {
             Some("a listener cannot take `&mut`: calls run at the same time; take `State<T>` with a lock or channel in it".into())
         }
-        Type::Reference(reference) if reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static") => {
+        Type::Reference(reference) if is_static(reference) && name_of(&reference.elem).is_none_or(|name| name != "str") => {
             Some("the message is lent for the time of the call, not for `'static`: write `&MessageExt`, or take it by value".into())
         }
         Type::Reference(reference) => match name_of(&reference.elem)?.as_str() {
@@ -38,6 +38,10 @@ pub(crate) fn instead_of(ty: &Type) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn is_static(reference: &TypeReference) -> bool {
+    reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static")
 }
 
 /// The last word of a path.

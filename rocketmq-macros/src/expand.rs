@@ -74,9 +74,8 @@ fn listener_descriptor(Listener { options, function }: &Listener) -> TokenStream
 }
 
 fn transaction_descriptor(Transaction { producer, function }: &Transaction) -> TokenStream {
-    let (place, conditions, all) = (place(function), &function.conditions, all_arguments(function));
-    let arguments =
-        quote_spanned! { function.name.span() => ::rocketmq::__private::CheckArguments::new(&[#all]) };
+    let (place, conditions) = (place(function), &function.conditions);
+    let arguments = checked_arguments(function, "CheckArguments");
     let call = call(
         function,
         &quote! { ::rocketmq::__private::IntoTransaction },
@@ -115,25 +114,34 @@ fn option(text: &Option<LitStr>) -> TokenStream {
     }
 }
 
-/// What the library checks together while the program is compiled; its error stands under the function's name.
+/// What the library checks while the program is compiled. An error stands under the argument that does not go with those
+/// before it, or under the result that does not go with the arguments.
 fn arguments(function: &Function) -> TokenStream {
-    let all = all_arguments(function);
-    let arguments = quote_spanned! { function.name.span() => ::rocketmq::__private::Arguments::new(&[#all]) };
+    let arguments = checked_arguments(function, "Arguments");
     match &function.output {
         ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => {
             let replies =
                 quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::IntoConsumeResult>::REPLIES };
-            quote_spanned! { ty.span() => #arguments.with_result(#replies) }
+            quote_spanned! { ty.span() => ::rocketmq::__private::Arguments::with_result(#arguments, #replies) }
         }
         _ => arguments,
     }
 }
 
-fn all_arguments(function: &Function) -> TokenStream {
-    let all = function.arguments.iter().map(|ty| {
-        quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::ARGUMENT }
-    });
-    quote! { #(#all),* }
+/// The arguments as a `kind`; that the message is not among them stands under the function's name.
+fn checked_arguments(function: &Function, kind: &str) -> TokenStream {
+    let needs =
+        function.arguments.iter().fold(quote! { ::rocketmq::__private::Needs::NONE }, |before, ty| {
+            let (kind, argument) = (Ident::new(kind, ty.span()), argument(ty));
+            quote_spanned! { ty.span() => ::rocketmq::__private::#kind::and(#before, #argument) }
+        });
+    let (kind, all) = (Ident::new(kind, function.name.span()), function.arguments.iter().map(argument));
+    let all = quote! { #(#all),* };
+    quote_spanned! { function.name.span() => ::rocketmq::__private::#kind::new(&[#all], #needs) }
+}
+
+fn argument(ty: &Type) -> TokenStream {
+    quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::ARGUMENT }
 }
 
 /// A direct call for each argument, and of `result::method` for the result, so that an error stands under the type that

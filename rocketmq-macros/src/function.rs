@@ -6,6 +6,7 @@ use syn::{Attribute, Error, FnArg, Ident, ReturnType, Safety, Signature, Type};
 use crate::argument::instead_of;
 use crate::mistakes::Mistakes;
 use crate::parse::{Item, Macro};
+use crate::surroundings;
 
 /// The function under the attribute.
 #[derive(Debug)]
@@ -56,13 +57,26 @@ fn check_signature(signature: &Signature, of: &Macro, mistakes: &mut Mistakes) {
             format!("{thing} cannot be generic: write the types out; lifetimes can be left out, as in `&MessageExt`"),
         );
     }
-    if let ReturnType::Type(_, output) = &signature.output
+    // Of a function that is not `async`, it is the future: told above.
+    if signature.asyncness.is_some()
+        && let ReturnType::Type(_, output) = &signature.output
         && let Type::ImplTrait(opaque) = &**output
     {
         mistakes.push(Error::new_spanned(
             opaque,
             format!("{thing} cannot return `impl ...`: write the type out"),
         ));
+    }
+    let attribute = of.attribute.rsplit("::").next().unwrap_or(of.attribute);
+    let name = signature.ident.to_string();
+    // One with `self` is told below.
+    if signature.receiver().is_none() && surroundings::is_in_impl(attribute, &name) {
+        mistakes.add(
+            signature.ident.span(),
+            format!(
+                "{thing} is a free function: move it out of the `impl`; what it needs it takes as `State<T>`"
+            ),
+        );
     }
     if signature.inputs.is_empty() {
         mistakes.add(

@@ -13,6 +13,7 @@ mod model;
 mod options;
 mod parse;
 mod rules;
+mod surroundings;
 mod transaction;
 
 use proc_macro::TokenStream;

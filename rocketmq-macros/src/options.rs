@@ -53,12 +53,16 @@ pub(crate) fn text(
     let option = find(options, name)?;
     let Some(text) = option.value.as_ref().and_then(as_text) else {
         let span = option.value.as_ref().map_or(option.name.span(), Spanned::span);
-        mistakes.add(
-            span,
-            format!(
+        let text = match option.value {
+            Some(Expr::Array(_) | Expr::Tuple(_)) if name == "tag" => {
+                "`tag` takes one string, in which tags are joined by `||`: tag = \"paid || refunded\""
+                    .to_owned()
+            }
+            _ => format!(
                 "`{name}` takes a string, for example {name} = \"...\" (use \"${{ENV:default}}\" for a value from the configuration)"
             ),
-        );
+        };
+        mistakes.add(span, text);
         return None;
     };
     let value = text.value();

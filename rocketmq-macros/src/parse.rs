@@ -3,7 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Error, Expr, Ident, Signature, Token, Visibility};
+use syn::{Attribute, Error, Expr, Ident, LitStr, Signature, Token, Visibility};
 
 use crate::mistakes::Mistakes;
 
@@ -136,13 +136,32 @@ pub(crate) fn item(tokens: TokenStream, of: &Macro) -> syn::Result<Item> {
         let attributes = input.call(Attribute::parse_outer)?;
         let here = input.cursor().span();
         input.parse::<Visibility>()?;
-        let signature = input.parse().map_err(|_| {
-            Error::new(here, format!("`#[{}]` belongs on an `async fn` outside of any `impl`", of.attribute))
-        })?;
+        if !begins_function(input) {
+            return Err(Error::new(
+                here,
+                format!("`#[{}]` belongs on an `async fn` outside of any `impl`", of.attribute),
+            ));
+        }
+        let signature = input.parse()?;
         input.parse::<TokenStream>()?;
         Ok(Item { attributes, signature })
     };
     parser.parse2(tokens)
+}
+
+fn begins_function(input: ParseStream<'_>) -> bool {
+    let rest = input.fork();
+    while rest.peek(Token![const])
+        || rest.peek(Token![async])
+        || rest.peek(Token![unsafe])
+        || rest.peek(Token![extern])
+        || rest.peek(LitStr)
+    {
+        if rest.parse::<TokenTree>().is_err() {
+            return false;
+        }
+    }
+    rest.peek(Token![fn])
 }
 
 fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {

@@ -12,7 +12,10 @@ pub(crate) fn check_group(group: &str) -> Result<(), String> {
 
 /// A topic. Source: `Validators.checkTopic`, Java client 5.3.
 pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
-    check_name(topic, "topic", MAX_TOPIC_LEN)
+    check_name(topic, "topic", MAX_TOPIC_LEN).map_err(|rule| match topic.contains([',', ' ']) {
+        true => format!("{rule}; for two topics write the attribute twice"),
+        false => rule,
+    })
 }
 
 fn check_name(name: &str, what: &str, max_len: usize) -> Result<(), String> {
@@ -123,6 +126,7 @@ mod tests {
             ("orders", ""),
             ("%RETRY%a|b_c-9", ""),
             ("a b", "' ' cannot be in a topic"),
+            ("a,b", "`%` and `|` can; for two topics write the attribute twice"),
             ("订单", "'订' cannot be in a topic"),
             (&"t".repeat(128), "at most 127 characters, this one has 128"),
         ] {

@@ -178,7 +178,9 @@ pub use trace::Tracer;
 /// What code written by `#[listener]` and `#[transaction]` calls. Not public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::listener::{Argument, Arguments, FromMessage, IntoConsumeResult, ListenerDef, Outcome};
+    pub use crate::listener::{
+        Argument, Arguments, FromMessage, IntoConsumeResult, IntoError, ListenerDef, Needs, Outcome,
+    };
     pub use crate::producer::{CheckArguments, IntoTransaction, TransactionDef, undecided};
     pub use inventory;
     pub use std::boxed::Box;

@@ -4,8 +4,6 @@
 
 use rocketmq::MessageExt;
 
-struct NoError;
-
 #[rocketmq::listener(group = "g", topic = "t")]
 async fn number(message: MessageExt) -> u32 {
     1
@@ -14,11 +12,6 @@ async fn number(message: MessageExt) -> u32 {
 #[rocketmq::listener(group = "g", topic = "t")]
 async fn number_or_error(message: MessageExt) -> Result<u32, String> {
     Ok(1)
-}
-
-#[rocketmq::listener(group = "g", topic = "t")]
-async fn no_error(message: MessageExt) -> Result<(), NoError> {
-    Ok(())
 }
 
 #[rocketmq::listener(group = "g", topic = "t")]

@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::listener::{FromMessage, State};
+    use crate::listener::{FromMessage, Needs, State};
     use crate::message::MessageExt;
     use crate::producer::{CheckArguments, Transaction};
 
@@ -138,10 +138,10 @@ mod tests {
             file: "src/main.rs",
             line,
             producer,
-            arguments: CheckArguments::new(&[
-                <&MessageExt as FromMessage<'_>>::ARGUMENT,
-                <State<u32> as FromMessage<'_>>::ARGUMENT,
-            ]),
+            arguments: CheckArguments::new(
+                &[<&MessageExt as FromMessage<'_>>::ARGUMENT, <State<u32> as FromMessage<'_>>::ARGUMENT],
+                CheckArguments::and(Needs::NONE, <&MessageExt as FromMessage<'_>>::ARGUMENT),
+            ),
             call: |_| Box::pin(async { Ok(Transaction::Commit) }),
         }
     }

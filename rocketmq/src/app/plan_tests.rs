@@ -19,7 +19,7 @@ const fn listener(name: &'static str, line: u32, group: &'static str, topic: &'s
         orderly: false,
         broadcast: false,
         cluster: None,
-        arguments: Arguments::new(&[MESSAGE]),
+        arguments: Arguments::of(&[MESSAGE]),
         call: |_| Box::pin(async { Outcome::Done(ConsumeResult::Success) }),
     }
 }
@@ -185,7 +185,7 @@ fn what_cannot_be_resolved_and_what_is_no_name_then_is_found() {
 #[test]
 fn state_that_nobody_gave_is_found_with_its_listener() {
     static NEEDY: ListenerDef = ListenerDef {
-        arguments: Arguments::new(&[MESSAGE, <State<u32> as FromMessage<'_>>::ARGUMENT]),
+        arguments: Arguments::of(&[MESSAGE, <State<u32> as FromMessage<'_>>::ARGUMENT]),
         ..listener("app::needy", 5, "g", "t")
     };
     assert_snapshot!(problems("name_servers: a:1", &[&NEEDY]), @r#"

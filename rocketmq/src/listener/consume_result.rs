@@ -100,14 +100,33 @@ impl IntoConsumeResult for ConsumeConcurrentlyResult {
     }
 }
 
-impl<R: IntoConsumeResult, E: Into<Box<dyn Error + Send + Sync>>> IntoConsumeResult for Result<R, E> {
+impl<R: IntoConsumeResult, E: IntoError> IntoConsumeResult for Result<R, E> {
     const REPLIES: bool = R::REPLIES;
 
     fn into_outcome(self) -> Outcome {
         match self {
             Ok(result) => result.into_outcome(),
-            Err(error) => Outcome::Failed(error.into()),
+            Err(error) => Outcome::Failed(error.into_error()),
         }
+    }
+}
+
+/// Any error that can be told: whatever is `Into<Box<dyn Error + Send + Sync>>`. It is there for its text.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a `#[rocketmq::listener]` or of a transaction",
+    label = "its error cannot be handed on",
+    note = "any `std` error that is Send + Sync will do, also String, anyhow::Error and Box<dyn Error + Send + Sync>; not Box<dyn Error>, which has to stay in its thread"
+)]
+pub trait IntoError {
+    /// The error as it is logged.
+    fn into_error(self) -> Box<dyn Error + Send + Sync>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn Error + Send + Sync>>> IntoError for E {
+    fn into_error(self) -> Box<dyn Error + Send + Sync> {
+        self.into()
     }
 }
 

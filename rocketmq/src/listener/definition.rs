@@ -71,53 +71,79 @@ pub struct Arguments {
     shape: Shape,
 }
 
+/// What the arguments of a function need of a delivery, counted one after the other.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    pub(crate) one: bool,
+    pub(crate) batch: bool,
+    pub(crate) body: bool,
+}
+
+impl Needs {
+    /// Those of no argument.
+    pub const NONE: Self = Self { one: false, batch: false, body: false };
+
+    pub(crate) const fn and(self, argument: Argument) -> Self {
+        Self {
+            one: self.one || matches!(argument.shape, Shape::One),
+            batch: self.batch || matches!(argument.shape, Shape::Batch),
+            body: self.body || argument.decodes_body,
+        }
+    }
+}
+
+/// Evaluated while a user's program is compiled, where it knows what the macro cannot: which type stands behind an alias,
+/// and what an argument of the user's own is. A panic is the compile error, at the place of the caller.
 impl Arguments {
-    /// Checks arguments against each other.
-    ///
-    /// Evaluated while a user's program is compiled, where it knows what the macro cannot: which type stands behind
-    /// an alias, and what an argument of the user's own is.
+    /// Checks `argument` against those before it.
     ///
     /// # Panics
     ///
-    /// Where they do not go together: that is the compile error.
-    #[expect(
-        clippy::panic,
-        reason = "in a constant a panic is a compile error, and its text is what users read"
-    )]
-    pub const fn new(all: &'static [Argument]) -> Self {
-        let (mut one, mut batch, mut bodies) = (false, false, 0);
-        let mut at = 0;
+    /// Where they do not go together.
+    #[track_caller]
+    pub const fn and(before: Needs, argument: Argument) -> Needs {
+        let all = before.and(argument);
+        assert!(!(all.one && all.batch), "a listener takes one message or a batch, not both");
+        assert!(
+            !(before.body && argument.decodes_body),
+            "a listener decodes the body once: take one of Json<T>, String and Bytes"
+        );
+        all
+    }
+
+    /// Arguments that go together, and what they need.
+    ///
+    /// # Panics
+    ///
+    /// Where none of them is the message.
+    #[track_caller]
+    pub const fn new(all: &'static [Argument], needs: Needs) -> Self {
+        assert!(
+            needs.one || needs.batch,
+            "a listener takes the message: add an argument for it, for example `message: &MessageExt`"
+        );
+        Self { all, shape: if needs.batch { Shape::Batch } else { Shape::One } }
+    }
+
+    /// The same for tests, which do not look where a mistake is shown.
+    #[cfg(test)]
+    pub(crate) const fn of(all: &'static [Argument]) -> Self {
+        let (mut needs, mut at) = (Needs::NONE, 0);
         while at < all.len() {
-            match all[at].shape {
-                Shape::Neutral => {}
-                Shape::One => one = true,
-                Shape::Batch => batch = true,
-            }
-            bodies += all[at].decodes_body as usize;
+            needs = Self::and(needs, all[at]);
             at += 1;
         }
-        let shape = match (one, batch) {
-            (true, false) => Shape::One,
-            (false, true) => Shape::Batch,
-            (true, true) => panic!("a listener takes one message or a batch, not both"),
-            (false, false) => {
-                panic!(
-                    "a listener takes the message: add an argument for it, for example `message: &MessageExt`"
-                )
-            }
-        };
-        if 1 < bodies {
-            panic!("a listener decodes the body once: take one of Json<T>, String and Bytes")
-        }
-        Self { all, shape }
+        Self::new(all, needs)
     }
 
     /// Checks them against the result, which `replies` or not.
     ///
     /// # Panics
     ///
-    /// Where they do not go together: that is the compile error.
+    /// Where they do not go together.
     #[must_use]
+    #[track_caller]
     pub const fn with_result(self, replies: bool) -> Self {
         assert!(
             !(replies && matches!(self.shape, Shape::Batch)),
@@ -146,7 +172,7 @@ mod tests {
         orderly: false,
         broadcast: false,
         cluster: None,
-        arguments: Arguments::new(&[
+        arguments: Arguments::of(&[
             <&MessageExt as FromMessage<'_>>::ARGUMENT,
             <State<u32> as FromMessage<'_>>::ARGUMENT,
         ]),
@@ -169,12 +195,12 @@ mod tests {
 
     #[test]
     fn one_or_batch_is_what_the_arguments_say_together() {
-        const ONE: Arguments = Arguments::new(&[
+        const ONE: Arguments = Arguments::of(&[
             <State<u32> as FromMessage<'_>>::ARGUMENT,
             <MessageExt as FromMessage<'_>>::ARGUMENT,
             <Json<u32> as FromMessage<'_>>::ARGUMENT,
         ]);
-        const BATCH: Arguments = Arguments::new(&[
+        const BATCH: Arguments = Arguments::of(&[
             <ConsumeContext as FromMessage<'_>>::ARGUMENT,
             <&[MessageExt] as FromMessage<'_>>::ARGUMENT,
             <Vec<Bytes> as FromMessage<'_>>::ARGUMENT,
@@ -192,7 +218,7 @@ mod tests {
             (&[NEUTRAL], "takes the message"),
             (&[ONE, <Json<u32> as FromMessage<'_>>::ARGUMENT], "decodes the body once"),
         ] {
-            let panic = std::panic::catch_unwind(|| Arguments::new(arguments)).unwrap_err();
+            let panic = std::panic::catch_unwind(|| Arguments::of(arguments)).unwrap_err();
             let text = panic.downcast_ref::<&str>().unwrap();
             assert!(text.contains(words), "{text}");
         }

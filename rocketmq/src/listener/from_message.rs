@@ -93,10 +93,6 @@ pub struct Argument {
 }
 
 impl Argument {
-    pub(crate) const fn shape(&self) -> Shape {
-        self.shape
-    }
-
     pub(crate) const fn decodes_body(&self) -> bool {
         self.decodes_body
     }

@@ -35,7 +35,8 @@ pub use reply::{IntoReply, Reply};
 pub use state::{State, StateKey};
 
 // For `__private` alone: what the macro writes.
-pub use definition::{Arguments, ListenerDef};
+pub use consume_result::IntoError;
+pub use definition::{Arguments, ListenerDef, Needs};
 pub use from_message::Argument;
 
 // For the app, the consumers and the test kit.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Checked;
-use crate::listener::{Argument, BoxFuture, Delivery, Shape, StateKey, StateMap};
+use crate::listener::{Argument, BoxFuture, Delivery, Needs, StateKey, StateMap};
 
 /// Everything that is known of a check when the program is compiled.
 #[doc(hidden)]
@@ -50,30 +50,35 @@ impl fmt::Display for TransactionDef {
 #[derive(Debug, Clone, Copy)]
 pub struct CheckArguments(&'static [Argument]);
 
+/// Evaluated while a user's program is compiled: a panic is the compile error, at the place of the caller.
 impl CheckArguments {
-    /// Checks arguments against each other, while a user's program is compiled.
+    /// Checks `argument` against those before it.
     ///
     /// # Panics
     ///
-    /// Where they do not go together: that is the compile error.
-    pub const fn new(all: &'static [Argument]) -> Self {
-        let (mut takes_message, mut takes_batch, mut bodies) = (false, false, 0);
-        let mut at = 0;
-        while at < all.len() {
-            match all[at].shape() {
-                Shape::Neutral => {}
-                Shape::One => takes_message = true,
-                Shape::Batch => takes_batch = true,
-            }
-            bodies += all[at].decodes_body() as usize;
-            at += 1;
-        }
-        assert!(!takes_batch, "a check takes one message, not a batch");
+    /// Where they do not go together.
+    #[track_caller]
+    pub const fn and(before: Needs, argument: Argument) -> Needs {
+        let all = before.and(argument);
+        assert!(!all.batch, "a check takes one message, not a batch");
         assert!(
-            takes_message,
+            !(before.body && argument.decodes_body()),
+            "a check decodes the body once: take one of Json<T>, String and Bytes"
+        );
+        all
+    }
+
+    /// Arguments that go together, and what they need.
+    ///
+    /// # Panics
+    ///
+    /// Where none of them is the message.
+    #[track_caller]
+    pub const fn new(all: &'static [Argument], needs: Needs) -> Self {
+        assert!(
+            needs.one,
             "a check takes the message: add an argument for it, for example `message: &MessageExt`"
         );
-        assert!(bodies <= 1, "a check decodes the body once: take one of Json<T>, String and Bytes");
         Self(all)
     }
 }

@@ -15,6 +15,7 @@ mod send;
 use std::error::Error;
 use std::fmt;
 
+use crate::listener::IntoError;
 use crate::message::sys_flag;
 
 pub(super) use check::Checks;
@@ -79,8 +80,8 @@ impl IntoTransaction for Transaction {
     }
 }
 
-impl<T: IntoTransaction, E: Into<Box<dyn Error + Send + Sync>>> IntoTransaction for Result<T, E> {
+impl<T: IntoTransaction, E: IntoError> IntoTransaction for Result<T, E> {
     fn into_transaction(self) -> Result<Transaction, Box<dyn Error + Send + Sync>> {
-        self.map_err(Into::into).and_then(IntoTransaction::into_transaction)
+        self.map_err(IntoError::into_error).and_then(IntoTransaction::into_transaction)
     }
 }
