@@ -38,6 +38,7 @@ mod retry;
 mod secured;
 mod send_ways;
 mod shutdown;
+mod slaves;
 mod start;
 mod status;
 mod strategies;

@@ -9,6 +9,7 @@ const SEND_MESSAGE: u16 = 10;
 const UPDATE_AND_CREATE_TOPIC: u16 = 17;
 const QUERY_CONSUMER_OFFSET: u16 = 14;
 const UPDATE_CONSUMER_OFFSET: u16 = 15;
+const GET_ALL_TOPIC_CONFIG: u16 = 21;
 const GET_MAX_OFFSET: u16 = 30;
 const GET_MIN_OFFSET: u16 = 31;
 const GET_CONSUMER_LIST_BY_GROUP: u16 = 38;
@@ -48,6 +49,16 @@ impl Admin {
         let answer = remoting::ask(self.broker, UPDATE_AND_CREATE_TOPIC, &fields, "").await?;
         ensure!(answer.code == 0, "the broker did not create {topic}: {}", answer.header);
         Ok(())
+    }
+
+    /// Whether the broker knows a topic; slaves learn of one every few seconds.
+    ///
+    /// # Errors
+    ///
+    /// The broker did not answer.
+    pub async fn has_topic(&self, topic: &str) -> Result<bool> {
+        let answer = remoting::ask(self.broker, GET_ALL_TOPIC_CONFIG, "{}", "").await?;
+        Ok(String::from_utf8_lossy(&answer.body).contains(&format!(r#""{topic}""#)))
     }
 
     /// The offset that the next message of a queue will get; 0 where there is no such topic yet.

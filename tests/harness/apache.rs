@@ -162,6 +162,19 @@ impl Apache {
         Ok(broker)
     }
 
+    /// Starts a slave of the first broker, with the same settings. It ends when the returned value goes.
+    ///
+    /// # Errors
+    ///
+    /// It did not come up.
+    pub async fn add_slave(&self) -> Result<Broker> {
+        let setup = self.setup.clone().broker("brokerId", "1").broker("brokerRole", "SLAVE");
+        let name = self.broker.name();
+        let mut slave = Broker::spawn(name, &setup, &self.jars, Ports::reserve()?, self.name_server.addr())?;
+        slave.await_registered().await?;
+        Ok(slave)
+    }
+
     /// Creates a topic at the first broker; see [`Broker::create_topic`].
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::MqClient;
-use super::route::Access;
+use super::route::{self, Access};
 use crate::message::MessageQueue;
 use crate::protocol::body::LockBatch;
 use crate::protocol::header::{
@@ -97,13 +97,15 @@ impl MqClient {
         }
     }
 
-    /// Stores how far `group` is in `queue`, and waits until the broker says that it has.
+    /// Stores how far `group` is in `queue`, and waits until the broker says that it has; whether that is the master.
+    ///
+    /// A slave that has to do meanwhile takes its offsets from the master once that is back, so the master has to be told then.
     pub(crate) async fn update_offset(
         &self,
         group: &Arc<str>,
         queue: &MessageQueue,
         commit_offset: i64,
-    ) -> Result<(), RequestError> {
+    ) -> Result<bool, RequestError> {
         let request = UpdateConsumerOffset {
             consumer_group: Arc::clone(group),
             topic: Arc::clone(&queue.topic),
@@ -118,19 +120,20 @@ impl MqClient {
                 Access::Read { broker_id: 0 },
             )
             .await?;
-        self.call_vip(&address, &request).await
+        self.call_vip(&address, &request).await?;
+        Ok(self.broker_address(&queue.broker_name, Access::Write).as_ref() == Some(&address))
     }
 
     /// The offset that the next message of `queue` will get.
     pub(crate) async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, RequestError> {
         let request = GetMaxOffset { topic: Arc::clone(&queue.topic), queue_id: queue.queue_id };
-        self.ask_master(queue, &request).await.map(|answer| answer.offset)
+        self.ask_about(queue, &request).await.map(|answer| answer.offset)
     }
 
     /// The offset of the first message that `queue` still has.
     pub(crate) async fn min_offset(&self, queue: &MessageQueue) -> Result<i64, RequestError> {
         let request = GetMinOffset { topic: Arc::clone(&queue.topic), queue_id: queue.queue_id };
-        self.ask_master(queue, &request).await.map(|answer| answer.offset)
+        self.ask_about(queue, &request).await.map(|answer| answer.offset)
     }
 
     /// The offset of the first message of `queue` that was stored at `timestamp_ms` or later.
@@ -144,7 +147,7 @@ impl MqClient {
             queue_id: queue.queue_id,
             timestamp: timestamp_ms,
         };
-        self.ask_master(queue, &request).await.map(|answer| answer.offset)
+        self.ask_about(queue, &request).await.map(|answer| answer.offset)
     }
 
     /// The ids of all clients that have `group`, as a broker of `topic` knows them.
@@ -213,12 +216,14 @@ impl MqClient {
         self.remoting.call(&self.vip(&address), request, Bytes::new(), limit).await
     }
 
-    async fn ask_master<R: Request>(
+    /// Asks the master of a queue, or a slave where it is gone: its messages can be read all the same.
+    async fn ask_about<R: Request>(
         &self,
         queue: &MessageQueue,
         request: &R,
     ) -> Result<R::Response, RequestError> {
-        let address = self.find_broker(R::CODE, &queue.topic, &queue.broker_name, Access::Write).await?;
+        let access = Access::Read { broker_id: route::MASTER };
+        let address = self.find_broker(R::CODE, &queue.topic, &queue.broker_name, access).await?;
         self.call_vip(&address, request).await
     }
 

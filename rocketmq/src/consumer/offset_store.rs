@@ -29,13 +29,14 @@ impl OffsetStore {
         }
     }
 
-    /// Stores an offset; a local one with the next [`flush`](Self::flush).
-    pub(super) async fn write(&self, queue: &MessageQueue, offset: i64) -> Result<(), RequestError> {
+    /// Stores an offset; a local one with the next [`flush`](Self::flush). Whether it is where it is to stay: a slave has it for
+    /// as long as its master is gone.
+    pub(super) async fn write(&self, queue: &MessageQueue, offset: i64) -> Result<bool, RequestError> {
         match self {
             Self::Brokers { client, group } => client.update_offset(group, queue, offset).await,
             Self::Local(offsets) => {
                 offsets.put(queue, offset);
-                Ok(())
+                Ok(true)
             }
         }
     }

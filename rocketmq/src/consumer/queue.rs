@@ -177,9 +177,12 @@ impl OwnedQueue {
     }
 
     async fn write_offset(&self, store: &OffsetStore, offset: i64) -> Result<(), RequestError> {
-        store.write(&self.queue, offset).await?;
-        debug!(queue = %self.queue, offset, "offset stored");
-        self.note_stored(offset);
+        let is_to_stay = store.write(&self.queue, offset).await?;
+        debug!(queue = %self.queue, offset, is_to_stay, "offset stored");
+        // A master that comes back is told again, even if nothing has been handled since.
+        if is_to_stay {
+            self.note_stored(offset);
+        }
         Ok(())
     }
 }

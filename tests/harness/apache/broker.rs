@@ -15,7 +15,7 @@ use super::run_dir::RunDir;
 use super::supervisor::Signal;
 use super::wait;
 
-/// A master broker, running or not, with the ports and the store that it always comes back to.
+/// A broker, running or not, with the ports and the store that it always comes back to.
 ///
 /// Dropping it ends it and deletes its store, but keeps its logs.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Broker {
     ///
     /// It ended, or the time was up.
     pub async fn await_registered(&mut self) -> Result<()> {
-        let Self { name, name_server, process, ports, .. } = self;
+        let Self { name_server, process, ports, .. } = self;
         let (addr, name_server) = (ports.broker(), *name_server);
         let registered = wait::until(Duration::from_secs(90), "the broker's registration", async || {
             process.ensure_alive()?;
@@ -114,7 +114,7 @@ impl Broker {
             if !remoting::is_listening(addr).await {
                 return Ok(false);
             }
-            if remoting::has_route(name_server, DEFAULT_TOPIC, name).await {
+            if remoting::has_route(name_server, DEFAULT_TOPIC, &addr.to_string()).await {
                 return Ok(true);
             }
             // 5.5.0 does not register at its start if that is over before it has looked which name
@@ -142,7 +142,7 @@ impl Broker {
     pub async fn create_topic(&self, topic: &str, queues: u32) -> Result<()> {
         remoting::create_topic(self.addr(), topic, queues).await?;
         wait::until(Duration::from_secs(10), &format!("the route of {topic}"), async || {
-            Ok(remoting::has_route(self.name_server, topic, &self.name).await)
+            Ok(remoting::has_route(self.name_server, topic, &self.addr().to_string()).await)
         })
         .await
     }
@@ -189,6 +189,8 @@ impl Broker {
             ("namesrvAddr", self.name_server.to_string()),
             // What clients are told, and, since 5.0, what it binds to.
             ("brokerIP1", addr.ip().to_string()),
+            // What slaves are told.
+            ("brokerIP2", addr.ip().to_string()),
             ("bindAddress", addr.ip().to_string()),
             ("listenPort", addr.port().to_string()),
             ("haListenPort", (addr.port() + 1).to_string()),

@@ -25,11 +25,11 @@ pub(super) async fn is_name_server(addr: SocketAddr) -> bool {
     call(addr, GET_BROKER_CLUSTER_INFO, "{}", "").await.is_ok()
 }
 
-/// Whether the name server says that this broker has the topic.
+/// Whether the name server says that the broker at this address has the topic, or its master.
 pub(super) async fn has_route(name_server: SocketAddr, topic: &str, broker: &str) -> bool {
     let ext_fields = format!(r#"{{"topic":"{topic}"}}"#);
     let body = call(name_server, GET_ROUTE_BY_TOPIC, &ext_fields, "").await.unwrap_or_default();
-    String::from_utf8_lossy(&body).contains(&format!(r#""brokerName":"{broker}""#))
+    String::from_utf8_lossy(&body).contains(&format!(r#""{broker}""#))
 }
 
 /// Creates a topic to read from and write to. The broker registers it before it answers.

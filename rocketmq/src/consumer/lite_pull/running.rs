@@ -232,9 +232,12 @@ impl Running {
     }
 
     pub(super) async fn store_offset(&self, queue: &AssignedQueue, offset: i64) -> Result<(), RequestError> {
-        self.client.update_offset(&self.group, &queue.queue, offset).await?;
-        debug!(group = %self.group, queue = %queue.queue, offset, "offset stored");
-        queue.note_stored(offset);
+        let is_to_stay = self.client.update_offset(&self.group, &queue.queue, offset).await?;
+        debug!(group = %self.group, queue = %queue.queue, offset, is_to_stay, "offset stored");
+        // A master that comes back is told again.
+        if is_to_stay {
+            queue.note_stored(offset);
+        }
         Ok(())
     }
 
