@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::App;
+use super::decided::Decided;
 use crate::app::Instruments;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, LoadedConfig, Sources};
@@ -222,9 +223,11 @@ impl AppBuilder {
         let folder = folder();
         loaded.config.keep_offsets_in(&folder);
         let instruments = Instruments { clock: Clock::movable(), journal: Journal::new() };
-        let app = app.under_test(loaded, instruments.clone(), groups).start().await?;
+        let decided = Decided::default();
+        let app =
+            app.send_hook(decided.clone()).under_test(loaded, instruments.clone(), groups).start().await?;
         app.ready().await;
-        let app = App::new(app, instruments, limit, patience, folder);
+        let app = App::new(app, instruments, limit, patience, decided, folder);
         app.until_begun().await;
         Ok(app)
     }

@@ -60,6 +60,7 @@
 
 mod attempt;
 mod builder;
+mod decided;
 mod incoming;
 mod settle;
 
@@ -78,6 +79,7 @@ pub use self::builder::AppBuilder;
 pub use self::incoming::Incoming;
 pub use crate::consumer::Fate;
 
+use self::decided::Decided;
 use crate::app::Instruments;
 use crate::client::namespace;
 use crate::error::Result;
@@ -95,6 +97,7 @@ pub struct App {
     instruments: Instruments,
     limit: Duration,
     patience: Duration,
+    decided: Decided,
     /// The ids of what the test itself has sent.
     own: Mutex<HashSet<String>>,
     /// Where broadcast groups keep their offsets, for as long as the test runs.
@@ -112,9 +115,10 @@ impl App {
         instruments: Instruments,
         limit: Duration,
         patience: Duration,
+        decided: Decided,
         folder: PathBuf,
     ) -> Self {
-        Self { app: Some(app), instruments, limit, patience, own: Mutex::default(), folder }
+        Self { app: Some(app), instruments, limit, patience, decided, own: Mutex::default(), folder }
     }
 
     /// Sends a message, and returns when it is stored; nobody need have had it yet.
@@ -282,7 +286,8 @@ impl App {
 
     /// The messages of the transactions that are open: nobody gets them before they are committed.
     ///
-    /// What has become of one is sent one way, so that it may stay here for a moment after it was decided.
+    /// What has become of one is sent one way, so that it may stay here for a moment after it was decided;
+    /// [`handled`](Self::handled), [`idle`](Self::idle) and [`advance`](Self::advance) wait for that.
     /// [`advance`](Self::advance) by more than six seconds has the server ask the check of their producer, and then
     /// again every 30 seconds, as brokers do.
     pub fn open_transactions(&self) -> Vec<MessageExt> {

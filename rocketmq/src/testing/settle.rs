@@ -74,8 +74,10 @@ impl App {
         // Of the system: tokio's may be paused.
         let begin = Instant::now();
         loop {
+            // First: once a decision has arrived, its message is there.
+            let is_deciding = scope.needs_decisions() && self.a_decision_is_on_its_way();
             let unsettled = self.unsettled(scope);
-            if unsettled.is_empty() {
+            if unsettled.is_empty() && !is_deciding {
                 return;
             }
             if self.limit < begin.elapsed() {
@@ -112,6 +114,7 @@ impl App {
     async fn until_nothing_moves(&self) {
         let begin = Instant::now();
         loop {
+            let is_deciding = self.a_decision_is_on_its_way();
             let is_due = self.next_moment().is_some_and(|next| next <= self.instruments.clock.now());
             let unsettled = self.unsettled(Scope::Everything);
             let hangs = |one: &Unsettled| match &one.what {
@@ -122,7 +125,7 @@ impl App {
             };
             let asked = self.app().servers().values().filter_map(Server::asked_since).max();
             let is_asked = asked.is_some_and(|since| since.elapsed() < self.patience);
-            if !is_due && !is_asked && unsettled.iter().all(hangs) {
+            if !is_due && !is_asked && !is_deciding && unsettled.iter().all(hangs) {
                 return;
             }
             if self.limit < begin.elapsed() {
@@ -130,6 +133,11 @@ impl App {
             }
             time::sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Whether a message is about to be there that was committed, or gone that was rolled back.
+    fn a_decision_is_on_its_way(&self) -> bool {
+        self.decided.is_on_its_way(self.app().servers().values(), self.patience)
     }
 
     fn unsettled(&self, scope: Scope<'_>) -> Vec<Unsettled> {
@@ -240,7 +248,7 @@ impl App {
             text.push_str(&format!("\n  and {} more", unsettled.len() - MAX_LISTED));
         }
         if unsettled.is_empty() {
-            text.push_str("\n  a message or a pause whose time has come");
+            text.push_str("\n  a message or a pause whose time has come, or the end of a transaction");
         }
         let groups: BTreeSet<_> = self.app().consumers().map(|(_, group, _)| group).collect();
         let groups: Vec<_> = groups.into_iter().collect();
@@ -249,6 +257,11 @@ impl App {
 }
 
 impl Scope<'_> {
+    /// Whether messages of transactions may be among those that are waited for.
+    fn needs_decisions(self) -> bool {
+        matches!(self, Self::Everything | Self::Topic(_))
+    }
+
     /// Whether the group takes part.
     fn concerns(self, progress: &Progress) -> bool {
         match self {
