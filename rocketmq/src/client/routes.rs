@@ -84,7 +84,13 @@ impl MqClient {
         topic: &str,
         default_queues: i32,
     ) -> Result<Arc<TopicRoute>, RouteError> {
-        match self.route(topic).await {
+        // One that has none was told while the master was gone.
+        let known = self.known_route(topic).filter(|route| !route.publish.is_empty());
+        let route = match known {
+            Some(route) => Ok(route),
+            None => self.fetch_route(topic).await,
+        };
+        match route {
             Err(error @ RouteError::NoTopic { .. }) => {
                 let template = self.ask_route(AUTO_CREATE_TOPIC).await.map_err(|_| error)?;
                 debug!(topic, "the topic does not exist, the first send creates it");

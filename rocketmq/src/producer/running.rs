@@ -125,13 +125,14 @@ impl Running {
         }
     }
 
-    /// The queues that can be written, asked for if they are not known yet.
+    /// The queues that can be written, asked for if none is known: the master may have come back that was gone.
     pub(super) async fn publish_route(
         &self,
         topic: &Topic,
         deadline: Instant,
     ) -> Result<Arc<TopicRoute>, SendError> {
-        let route = match self.client.known_route(&topic.wire_name) {
+        let known = self.client.known_route(&topic.wire_name).filter(|route| !route.publish.is_empty());
+        let route = match known {
             Some(route) => Ok(route),
             None => self.ask_route(topic, deadline).await?,
         };
