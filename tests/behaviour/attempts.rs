@@ -118,6 +118,28 @@ fn a_broker_that_does_not_have_the_topic_makes_the_producer_ask_where_it_is() ->
 }
 
 #[test]
+fn a_master_that_comes_back_is_sent_to_at_once() -> Result<()> {
+    block_on(async {
+        let name_server = Scripted::start(V5, |_, _| 0).await?;
+        let broker = Scripted::start(V5, |_, _| 0).await?;
+        name_server.route_to_slave("broker-a", &broker);
+        let mut cluster = cluster(&name_server.addr().to_string());
+        // Nobody looks by itself.
+        cluster.client.route_interval = Duration::from_secs(3_600);
+        let manager = MqClientManager::new(cluster);
+        let producer = Producer::builder("producer").config(producer_config()).build(&manager)?;
+        manager.start().await?;
+        let error = producer.send(message()).await.expect_err("there is no master");
+        assert!(format!("{error:?}").contains("NoQueue"), "{error:?}");
+
+        name_server.route_to("broker-a", &broker);
+        assert_eq!(producer.send(message()).await?.queue.broker_name.as_ref(), "broker-a");
+        manager.shutdown().await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn which_refusals_are_followed_by_another_attempt_is_configurable() -> Result<()> {
     block_on(async {
         let refusing = Scripted::start(V5, |_, at| if at < 2 { 215 } else { 0 }).await?;

@@ -70,9 +70,18 @@ impl Scripted {
 
     /// As a name server, names this broker for every topic from now on.
     pub(crate) fn route_to(&self, name: &str, broker: &Self) {
+        self.route_to_member(name, broker, "0");
+    }
+
+    /// The same, where the master is gone.
+    pub(crate) fn route_to_slave(&self, name: &str, broker: &Self) {
+        self.route_to_member(name, broker, "1");
+    }
+
+    fn route_to_member(&self, name: &str, broker: &Self, id: &str) {
         *lock(&self.known.route) = json!({
             "queueDatas": [{"brokerName": name, "readQueueNums": 2, "writeQueueNums": 2, "perm": 6, "topicSysFlag": 0}],
-            "brokerDatas": [{"cluster": "c", "brokerName": name, "brokerAddrs": {"0": broker.addr.to_string()}}],
+            "brokerDatas": [{"cluster": "c", "brokerName": name, "brokerAddrs": {id: broker.addr.to_string()}}],
         })
         .to_string();
     }

@@ -76,6 +76,12 @@ impl MqClient {
         self.routes.lock().topics.get(topic).cloned()
     }
 
+    /// The route of `topic` as far as it is known, if it has a queue that can be written: one that has none may have been told
+    /// while the master was gone.
+    pub(crate) fn known_publish_route(&self, topic: &str) -> Option<Arc<TopicRoute>> {
+        self.known_route(topic).filter(|route| !route.publish.is_empty())
+    }
+
     /// The route of a topic to send to; of one that does not exist yet, that which brokers would create.
     ///
     /// Source: `behaviour.md` sections 1.3 and 2.3.
@@ -84,19 +90,16 @@ impl MqClient {
         topic: &str,
         default_queues: i32,
     ) -> Result<Arc<TopicRoute>, RouteError> {
-        // One that has none was told while the master was gone.
-        let known = self.known_route(topic).filter(|route| !route.publish.is_empty());
-        let route = match known {
-            Some(route) => Ok(route),
-            None => self.fetch_route(topic).await,
-        };
-        match route {
+        if let Some(route) = self.known_publish_route(topic) {
+            return Ok(route);
+        }
+        match self.fetch_route(topic).await {
             Err(error @ RouteError::NoTopic { .. }) => {
                 let template = self.ask_route(AUTO_CREATE_TOPIC).await.map_err(|_| error)?;
                 debug!(topic, "the topic does not exist, the first send creates it");
                 Ok(self.store(topic, TopicRoute::from_template(topic, template, default_queues)))
             }
-            known => known,
+            asked => asked,
         }
     }
 

@@ -125,14 +125,13 @@ impl Running {
         }
     }
 
-    /// The queues that can be written, asked for if none is known: the master may have come back that was gone.
+    /// The queues that can be written, asked for if none is known.
     pub(super) async fn publish_route(
         &self,
         topic: &Topic,
         deadline: Instant,
     ) -> Result<Arc<TopicRoute>, SendError> {
-        let known = self.client.known_route(&topic.wire_name).filter(|route| !route.publish.is_empty());
-        let route = match known {
+        let route = match self.client.known_publish_route(&topic.wire_name) {
             Some(route) => Ok(route),
             None => self.ask_route(topic, deadline).await?,
         };
