@@ -27,9 +27,10 @@ async fn main() -> Result<()> {
             _ = tokio::signal::ctrl_c() => break,
             _ = pace.tick() => {}
         }
-        producer
-            .send(Message::new("testTopic").tag("greeting").body(format!("hello number {number}")))
-            .await?;
+        let greeting = Message::new("testTopic").tag("greeting").body(format!("hello number {number}"));
+        if let Err(error) = producer.send(greeting).await {
+            println!("{}", rocketmq::Error::from(error));
+        }
     }
     app.shutdown().await
 }
