@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use crate::message::topic::{HALF_TOPIC, OFFSET_MOVED_TOPIC, OP_HALF_TOPIC, SCHEDULE_TOPIC, SELF_TEST_TOPIC};
+
 /// The name on the wire of a topic or group: `namespace%name`, and `%RETRY%namespace%name` where it is prefixed.
 pub(crate) fn wrap(namespace: Option<&str>, name: &str) -> Arc<str> {
     let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else { return name.into() };
@@ -39,13 +41,13 @@ fn split(name: &str) -> (&str, &str) {
 fn is_system(name: &str) -> bool {
     const TOPICS: [&str; 8] = [
         "TBW102",
-        "SCHEDULE_TOPIC_XXXX",
+        SCHEDULE_TOPIC,
         "BenchmarkTest",
-        "RMQ_SYS_TRANS_HALF_TOPIC",
+        HALF_TOPIC,
         "RMQ_SYS_TRACE_TOPIC",
-        "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-        "SELF_TEST_TOPIC",
-        "OFFSET_MOVED_EVENT",
+        OP_HALF_TOPIC,
+        SELF_TEST_TOPIC,
+        OFFSET_MOVED_TOPIC,
     ];
     TOPICS.contains(&name) || name.starts_with("rmq_sys_") || name.starts_with("CID_RMQ_SYS_")
 }

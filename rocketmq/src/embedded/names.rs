@@ -3,6 +3,10 @@
 //! Source: `TopicValidator`, `MixAll`, of 5.x.
 
 use super::state::Refusal;
+use crate::message::topic::{
+    CHECKED_TOO_OFTEN_TOPIC, HALF_TOPIC, NOT_FOR_CLIENTS, OFFSET_MOVED_TOPIC, OP_HALF_TOPIC, SCHEDULE_TOPIC,
+    SELF_TEST_TOPIC,
+};
 use crate::protocol::ResponseCode;
 
 pub(super) const BROKER_NAME: &str = "broker-a";
@@ -11,11 +15,6 @@ pub(super) const REGION: &str = "DefaultRegion";
 /// The topic whose queues and permissions a topic gets that is created by a first send.
 pub(super) const TEMPLATE_TOPIC: &str = "TBW102";
 
-/// Where brokers keep half messages.
-pub(super) const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
-/// Where half messages go about which nobody has decided.
-pub(super) const CHECKED_TOO_OFTEN_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
-
 const RETRY_PREFIX: &str = "%RETRY%";
 const DEAD_LETTER_PREFIX: &str = "%DLQ%";
 const MAX_TOPIC_LEN: usize = 127;
@@ -23,23 +22,15 @@ const MAX_RETRY_TOPIC_LEN: usize = 255;
 const MAX_GROUP_LEN: usize = 255;
 const SYSTEM_TOPICS: [&str; 10] = [
     TEMPLATE_TOPIC,
-    "SCHEDULE_TOPIC_XXXX",
+    SCHEDULE_TOPIC,
     "BenchmarkTest",
     HALF_TOPIC,
     "RMQ_SYS_TRACE_TOPIC",
-    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    OP_HALF_TOPIC,
     CHECKED_TOO_OFTEN_TOPIC,
-    "SELF_TEST_TOPIC",
-    "OFFSET_MOVED_EVENT",
+    SELF_TEST_TOPIC,
+    OFFSET_MOVED_TOPIC,
     "CHECKPOINT_TOPIC",
-];
-const NOT_FOR_CLIENTS: [&str; 6] = [
-    "SCHEDULE_TOPIC_XXXX",
-    HALF_TOPIC,
-    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    CHECKED_TOO_OFTEN_TOPIC,
-    "SELF_TEST_TOPIC",
-    "OFFSET_MOVED_EVENT",
 ];
 
 pub(super) fn retry_topic(group: &str) -> String {
@@ -120,6 +111,6 @@ mod tests {
             assert_eq!(check_topic(topic).is_ok(), legal, "{topic}");
         }
         assert!(check_creatable("TBW102").is_err() && check_creatable("rmq_sys_x").is_err());
-        assert!(check_sendable("SCHEDULE_TOPIC_XXXX").is_err() && check_sendable("TBW102").is_ok());
+        assert!(check_sendable(SCHEDULE_TOPIC).is_err() && check_sendable("TBW102").is_ok());
     }
 }

@@ -16,9 +16,10 @@ use tracing::{debug, warn};
 
 use super::clock::Now;
 use super::effects::Effects;
-use super::names::{BROKER_NAME, CHECKED_TOO_OFTEN_TOPIC, HALF_TOPIC};
+use super::names::BROKER_NAME;
 use super::state::{Refusal, State};
 use super::store::{Appended, NewMessage, TopicConfig, edit_properties, encode};
+use crate::message::topic::{CHECKED_TOO_OFTEN_TOPIC, HALF_TOPIC};
 use crate::message::{id, properties, sys_flag};
 use crate::protocol::transactions::{CheckTransactionState, EndTransaction};
 use crate::protocol::{Header, RemotingCommand, Request, ResponseCode};

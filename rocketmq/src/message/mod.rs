@@ -16,6 +16,7 @@ mod reply;
 pub(crate) mod stored;
 pub(crate) mod sys_flag;
 pub(crate) mod tag;
+pub(crate) mod topic;
 
 pub use compression::CompressionType;
 pub use message_ext::MessageExt;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::message_ext::{MessageExt, Span};
 use super::stored::{self, Record};
+use super::topic::NOT_FOR_CLIENTS;
 use super::{id, properties};
 
 /// A message to be sent: a topic, a body, and properties.
@@ -353,21 +354,13 @@ impl Message {
     ///
     /// Source: `behaviour.md` section 2.2, `Validators.checkMessage`.
     pub(crate) fn check(&self, max_body_bytes: usize) -> Result<(), MessageError> {
-        const FORBIDDEN: [&str; 6] = [
-            "SCHEDULE_TOPIC_XXXX",
-            "RMQ_SYS_TRANS_HALF_TOPIC",
-            "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-            "TRANS_CHECK_MAX_TIME_TOPIC",
-            "SELF_TEST_TOPIC",
-            "OFFSET_MOVED_EVENT",
-        ];
         if let Some(mistake) = &self.mistake {
             return Err(mistake.clone());
         }
         if let Err(rule) = check_topic(&self.topic) {
             return Err(MessageError::Topic { topic: self.topic.clone(), rule });
         }
-        if FORBIDDEN.contains(&self.topic.as_str()) {
+        if NOT_FOR_CLIENTS.contains(&self.topic.as_str()) {
             return Err(MessageError::ForbiddenTopic { topic: self.topic.clone() });
         }
         if self.body.is_empty() {
@@ -468,6 +461,7 @@ pub(crate) fn check_topic(topic: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::topic::SCHEDULE_TOPIC;
 
     const MAX_BODY: usize = 100;
 
@@ -479,7 +473,7 @@ mod tests {
             (Message::new("a b").body("x"), "only letters"),
             (Message::new("t".repeat(128)).body("x"), "127"),
             (Message::new(format!("%RETRY%{}", "g".repeat(249))).body("x"), "255"),
-            (Message::new("SCHEDULE_TOPIC_XXXX").body("x"), "system topic"),
+            (Message::new(SCHEDULE_TOPIC).body("x"), "system topic"),
             (Message::new("t"), "no body"),
             (Message::new("t").body("x".repeat(101)), "max_message"),
             (good().property("TRAN_MSG", "true"), "RocketMQ's own"),

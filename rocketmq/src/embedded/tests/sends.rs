@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::topic::SCHEDULE_TOPIC;
 use crate::message::{RecallHandle, properties};
 use crate::protocol::body::{ClusterInfo, TopicList, TopicRouteData, perm};
 use crate::protocol::header::{CreateTopic, GetRouteInfo, RecallMessage, SendMessageV1};
@@ -88,7 +89,7 @@ async fn sends_that_cannot_be_stored_are_refused_with_the_brokers_codes() {
         ("an unknown topic", message("u", 0, &[]), 5, 17),
         ("a topic with a blank", message("a b", 0, &[]), 5, 29),
         ("a queue that does not exist", message("t", 2, &[]), 5, 29),
-        ("a topic of the broker's own", message("SCHEDULE_TOPIC_XXXX", 0, &[]), 5, 16),
+        ("a topic of the broker's own", message(SCHEDULE_TOPIC, 0, &[]), 5, 16),
         ("no body", message("t", 0, &[]), 0, 1),
         ("a body that is too large", message("t", 0, &[]), (4 << 20) + 1, 13),
         ("too many properties", message("t", 0, &[("a", &too_long)]), 5, 13),
