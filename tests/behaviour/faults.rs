@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rocketmq::client::MqClientManager;
-use rocketmq::{Message, Producer, PushConsumer};
+use rocketmq::config::{ConsumeFrom, LitePullConfig};
+use rocketmq::{LitePullConsumer, Message, Producer, PushConsumer};
 
 use crate::fake::Fake;
 use crate::seen::{Handled, Seen};
@@ -19,6 +20,7 @@ on_each_server! { Shared:
 on_each_server! { Alone:
     a_start_waits_for_a_name_server_that_comes_late,
     confirmed_messages_survive_a_broker_that_is_killed_under_load,
+    a_broker_that_was_killed_is_told_the_offsets_again,
     a_name_server_that_is_killed_and_comes_back_interrupts_nobody,
 }
 
@@ -58,6 +60,114 @@ async fn confirmed_messages_survive_a_broker_that_is_killed_under_load(mut serve
     assert_eq!(server.dead_letters(&group).await?, 0);
     manager.shutdown().await?;
     sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_broker_that_was_killed_is_told_the_offsets_again(mut server: Server) -> Result<()> {
+    const QUEUES: u32 = 2;
+    const COUNT: u32 = 40;
+    let topic = unique("orders");
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, COUNT).await?;
+
+    // Who is suspended does not tell his offsets with pulls.
+    let (running, suspended, orderly) = (unique("running"), unique("suspended"), unique("orderly"));
+    let (manager, mut pushed) = (server.manager(), Vec::new());
+    for (group, is_orderly) in [(&running, false), (&suspended, false), (&orderly, true)] {
+        let seen = Seen::default();
+        let builder = PushConsumer::builder(group).config(consumer_config());
+        let builder = if is_orderly { builder.orderly() } else { builder };
+        let consumer = builder.subscribe(topic.as_str(), "*", seen.listener()).build(&manager)?;
+        pushed.push((consumer, seen));
+    }
+    let (polled, by_hand) = (unique("polled"), unique("by-hand"));
+    let mut pullers = Vec::new();
+    for (group, auto_commit) in [(&polled, true), (&by_hand, false)] {
+        let mut config = LitePullConfig::default();
+        config.consume_from = ConsumeFrom::First;
+        config.auto_commit = auto_commit;
+        config.auto_commit_interval = Duration::from_secs(1);
+        let consumer = LitePullConsumer::builder(group).config(config).build(&manager)?;
+        consumer.subscribe(topic.as_str(), "*").await?;
+        pullers.push(consumer);
+    }
+    manager.start().await?;
+    for (_, seen) in &pushed {
+        seen.until_all(&sent).await?;
+    }
+    pushed.iter().skip(1).for_each(|(consumer, _)| consumer.suspend());
+    for consumer in &mut pullers {
+        let mut left = sent.len();
+        while left > 0 {
+            left -= consumer.poll(Duration::from_secs(30)).await?.len();
+        }
+        consumer.commit().await?;
+    }
+    let groups = [&running, &suspended, &orderly, &polled, &by_hand].map(String::as_str);
+    until_stored(&server, &groups, &topic, COUNT.into()).await?;
+
+    server.kill_broker_unsaved(&groups, &topic, QUEUES).await?;
+    server.restart_broker().await?;
+
+    until_stored(&server, &groups, &topic, COUNT.into()).await?;
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+/// Another member had the queue while this one was cut off, and is further.
+async fn cut_off_for_long(mut server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 2).await?;
+    let (manager, seen) = (server.manager(), Seen::default());
+    let consumer = PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    let producer = Producer::builder(unique("producer")).config(producer_config()).build(&manager)?;
+    manager.start().await?;
+    let sent = send_numbers(&producer, &topic, 20).await?;
+    seen.until_all(&sent).await?;
+    until_stored(&server, &[&group], &topic, 20).await?;
+    let ours = server.admin().committed(&group, &topic, 0).await?.unwrap_or_default();
+    consumer.suspend();
+
+    server.admin().commit(&group, &topic, 0, ours + 5).await?;
+    server.admin().commit(&group, &topic, 1, 0).await?;
+    server.kill_broker().await?;
+    server.restart_broker().await?;
+
+    // Of the other queue it is told again; both are looked at in one round.
+    wait::until("the lost offset is stored again", async || {
+        Ok(server.committed(&group, &topic, 2).await? == 20 + 5)
+    })
+    .await?;
+    manager.shutdown().await?;
+    assert_eq!(server.admin().committed(&group, &topic, 0).await?, Some(ours + 5));
+    Ok(())
+}
+
+/// The embedded server can be cut off without forgetting anything.
+mod what_another_member_stored_while_it_was_cut_off_is_not_set_back {
+    use rocketmq_tests::ServerKind;
+
+    use crate::server::{Use, run};
+
+    #[test]
+    fn embedded() -> anyhow::Result<()> {
+        run(ServerKind::Embedded, Use::Alone, super::cut_off_for_long)
+    }
+}
+
+/// Waits until the broker knows that each of the groups is at the end of a topic with two queues.
+async fn until_stored(server: &Server, groups: &[&str], topic: &str, end: i64) -> Result<()> {
+    for group in groups {
+        wait::until(&format!("all offsets of {group} are stored"), async || {
+            Ok(server.committed(group, topic, 2).await? == end)
+        })
+        .await?;
+    }
     Ok(())
 }
 

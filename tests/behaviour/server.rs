@@ -284,6 +284,32 @@ impl Server {
         Ok(())
     }
 
+    /// Kills the broker before it has brought to the disk what these groups stored for a topic.
+    pub(crate) async fn kill_broker_unsaved(
+        &mut self,
+        groups: &[&str],
+        topic: &str,
+        queues: u32,
+    ) -> Result<()> {
+        if let Inner::Embedded(server) = &self.inner {
+            // It forgets nothing.
+            for (group, queue) in groups.iter().flat_map(|group| (0..queues).map(move |queue| (group, queue)))
+            {
+                self.admin().commit(group, topic, queue, 0).await?;
+            }
+            server.stop_broker().await;
+            return Ok(());
+        }
+        self.kill_broker().await?;
+        if let Inner::Alone(server) = &self.inner {
+            for file in owned(server).broker().consumer_offsets() {
+                // Each comes with one of the first times that offsets were saved.
+                drop(fs::remove_file(file));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn restart_broker(&mut self) -> Result<()> {
         match &mut self.inner {
             Inner::Embedded(server) => Ok(server.start_broker().await?),

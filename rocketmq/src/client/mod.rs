@@ -78,6 +78,9 @@ pub(crate) trait GroupMember: Send + Sync {
     /// The members of the group, or the queues of a topic, may have changed.
     fn wake_rebalance(&self);
 
+    /// The master of a broker may have been started anew, and have lost the offsets that it was told last.
+    fn doubt_stored(&self, broker: &str);
+
     /// How far the group is in the queues of a topic that this member has.
     fn offsets(&self, topic: &str) -> Offsets;
 

@@ -20,13 +20,17 @@ impl Processor {
 }
 
 impl Inbound for Processor {
-    /// A broker that has just been connected does not know this client's groups, and refuses their pulls until it does.
+    /// A broker that has just been connected does not know this client's groups, and refuses their pulls until it does. One
+    /// that was killed does not know the last offsets either.
     fn connected(&self, address: &Address) {
         // A name server has no groups, and at the second port of a broker they would be counted twice.
         let Some(client) = self.0.upgrade().filter(|client| client.knows_broker(address)) else {
             return;
         };
         client.versions.forget(address);
+        for broker in client.brokers_led_by(address) {
+            client.consumers().iter().for_each(|consumer| consumer.doubt_stored(&broker));
+        }
         let address = Address::clone(address);
         client.tasks().clone().spawn("heartbeat after connecting", async move {
             if client.heartbeat(&address, client.config().request_timeout).await.is_ok() {

@@ -185,6 +185,16 @@ impl MqClient {
         all.collect()
     }
 
+    /// The brokers whose master is at `address`: one, unless addresses are announced twice.
+    pub(super) fn brokers_led_by(&self, address: &Address) -> Vec<Arc<str>> {
+        let tables = self.routes.lock();
+        let led = tables
+            .brokers
+            .iter()
+            .filter(|(_, addresses)| route::choose(addresses, Access::Write) == Some(address));
+        led.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
     /// Whether `address` is one that a broker announced.
     pub(super) fn knows_broker(&self, address: &Address) -> bool {
         self.routes.lock().brokers.values().flat_map(BTreeMap::values).any(|known| known == address)

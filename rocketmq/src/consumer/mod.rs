@@ -40,6 +40,7 @@ mod share;
 mod sift;
 mod start_offset;
 mod stats;
+mod stored_offset;
 mod subscribe;
 mod subscription;
 mod subscriptions;

@@ -1,7 +1,7 @@
 //! One queue that this process owns: what is shared between the task that pulls it and the handlers of its messages.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
@@ -12,6 +12,7 @@ use super::locks::QueueOrder;
 use super::offset_store::OffsetStore;
 use super::process_queue::{FlowLimits, ProcessQueue};
 use super::stats::TopicCounts;
+use super::stored_offset::{Due, StoredOffset};
 use crate::listener::{Handler, Origin};
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
@@ -32,8 +33,7 @@ pub(crate) struct OwnedQueue {
     is_blocked: AtomicBool,
     /// Set once the queue is no longer ours: what is done from then on counts for nobody.
     is_dropped: AtomicBool,
-    /// The offset that the broker has stored, as far as is known; −1 before.
-    stored: AtomicI64,
+    stored: Mutex<StoredOffset>,
     /// Held while the broker is told an offset: it works on the requests of a connection in any order, and an older offset
     /// must not come after a newer one.
     storing: AsyncMutex<()>,
@@ -58,7 +58,7 @@ impl OwnedQueue {
             room: Notify::new(),
             is_blocked: AtomicBool::new(false),
             is_dropped: AtomicBool::new(false),
-            stored: AtomicI64::new(-1),
+            stored: Mutex::default(),
             storing: AsyncMutex::default(),
             pulled_at: Mutex::new(now),
         }
@@ -157,32 +157,54 @@ impl OwnedQueue {
 
     /// Notes what the broker has stored.
     pub(crate) fn note_stored(&self, offset: i64) {
-        self.stored.store(offset, Ordering::Relaxed);
+        self.stored().note(offset);
     }
 
-    /// Stores the group's offset, if it has moved since, and if the queue is surely ours: another member
+    /// The broker may have lost what it had stored: it is asked, and told again, with the next [`persist`](Self::persist).
+    pub(crate) fn doubt_stored(&self) {
+        self.stored().doubt();
+    }
+
+    /// Stores the group's offset, if the broker may not have it, and if the queue is surely ours: another member
     /// may be further by now.
     pub(crate) async fn persist(&self, store: &OffsetStore) -> Result<(), RequestError> {
         let _turn = self.storing.lock().await;
         // Not before it is our turn: another offset may have been set until now.
-        let offset = self.offset().filter(|offset| *offset != self.stored.load(Ordering::Relaxed));
-        let Some(offset) = offset.filter(|_| self.is_ours()) else { return Ok(()) };
-        self.write_offset(store, offset).await
+        let offset = self.offset().filter(|_| self.is_ours());
+        let Some(offset) = offset else { return Ok(()) };
+        let due = self.stored().due(Some(offset));
+        match due {
+            Some(Due::Moved(offset)) => self.write_offset(store, offset).await.map(drop),
+            Some(Due::Doubted { offset, doubts }) => {
+                let known = store.read(&self.queue).await?;
+                // Another member may be further, if this one was gone for long.
+                if known.is_some_and(|known| offset <= known) || self.write_offset(store, offset).await? {
+                    self.stored().settle(doubts);
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Stores this offset, which the queue has been set to.
     pub(crate) async fn store(&self, store: &OffsetStore, offset: i64) -> Result<(), RequestError> {
         let _turn = self.storing.lock().await;
-        self.write_offset(store, offset).await
+        self.write_offset(store, offset).await.map(drop)
     }
 
-    async fn write_offset(&self, store: &OffsetStore, offset: i64) -> Result<(), RequestError> {
+    /// Stores this offset; whether it is where it is to stay.
+    async fn write_offset(&self, store: &OffsetStore, offset: i64) -> Result<bool, RequestError> {
         let is_to_stay = store.write(&self.queue, offset).await?;
         debug!(queue = %self.queue, offset, is_to_stay, "offset stored");
         // A master that comes back is told again, even if nothing has been handled since.
         if is_to_stay {
             self.note_stored(offset);
         }
-        Ok(())
+        Ok(is_to_stay)
+    }
+
+    fn stored(&self) -> MutexGuard<'_, StoredOffset> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -236,6 +236,13 @@ impl GroupMember for Shared {
         self.order.iter().for_each(Order::renew_soon);
     }
 
+    fn doubt_stored(&self, broker: &str) {
+        if !self.offsets.is_local() {
+            let owned = self.owned().into_iter().filter(|owned| *owned.queue.broker_name == *broker);
+            owned.for_each(|owned| owned.doubt_stored());
+        }
+    }
+
     fn offsets(&self, topic: &str) -> Offsets {
         self.offsets_of(topic)
     }

@@ -67,6 +67,12 @@ impl Broker {
         self.process.home().store().join("commitlog")
     }
 
+    /// Where it keeps the offsets of all groups, and what it falls back to.
+    pub fn consumer_offsets(&self) -> [PathBuf; 2] {
+        let config = self.process.home().store().join("config");
+        ["consumerOffset.json", "consumerOffset.json.bak"].map(|file| config.join(file))
+    }
+
     /// Ends it with SIGKILL, as a power cut would; nothing to do if it does not run.
     ///
     /// # Errors

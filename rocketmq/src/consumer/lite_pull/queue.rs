@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::process_queue::{FlowLimits, Held, ProcessQueue};
+use crate::consumer::stored_offset::{Due, StoredOffset};
 use crate::message::{MessageExt, MessageQueue};
 
 /// A queue that this consumer has, until it is another member's or is assigned no more.
@@ -21,6 +22,9 @@ pub(super) struct AssignedQueue {
     pub(super) interrupt: Notify,
     /// Told when something was consumed while the queue was full.
     pub(super) room: Notify,
+    /// Held while the broker is told an offset: it works on the requests of a connection in any order, and an older offset
+    /// must not come after a newer one.
+    pub(super) storing: AsyncMutex<()>,
     /// Ends the task.
     pub(super) stopping: CancellationToken,
 }
@@ -36,8 +40,7 @@ struct State {
     /// Whether the queue was full when it was looked at last.
     is_blocked: bool,
     is_dropped: bool,
-    /// The offset that the broker has stored, as far as is known.
-    stored: Option<i64>,
+    stored: StoredOffset,
 }
 
 /// What the task of a queue has to do next.
@@ -94,10 +97,10 @@ impl AssignedQueue {
             is_paused: false,
             is_blocked: false,
             is_dropped: false,
-            stored: None,
+            stored: StoredOffset::default(),
         };
-        let (interrupt, room) = (Notify::new(), Notify::new());
-        Self { queue, topic, state: Mutex::new(state), interrupt, room, stopping }
+        let (interrupt, room, storing) = (Notify::new(), Notify::new(), AsyncMutex::default());
+        Self { queue, topic, state: Mutex::new(state), interrupt, room, storing, stopping }
     }
 
     /// What the task has to do next; `is_full` says that the consumer as a whole holds enough.
@@ -116,7 +119,7 @@ impl AssignedQueue {
     /// Begins at `offset`, unless somebody has chosen another place meanwhile.
     pub(super) fn begin(&self, epoch: u64, offset: i64, stored: Option<i64>) {
         self.in_epoch(epoch, |state| {
-            state.stored = stored;
+            stored.into_iter().for_each(|stored| state.stored.note(stored));
             state.go_on(offset);
         });
     }
@@ -187,22 +190,34 @@ impl AssignedQueue {
         self.lock().is_dropped
     }
 
-    /// What is to be stored for the group: how far the queue is consumed, if the broker does not know that yet.
-    pub(super) fn unstored(&self) -> Option<i64> {
+    /// What the broker is to be told: where `consumed` is to be stored, how far the queue is consumed, if the broker does not
+    /// know that yet; and what it was told before, if it may have lost that.
+    pub(super) fn due(&self, consumed: bool) -> Option<Due> {
         let state = self.lock();
-        if state.is_dropped { None } else { state.unstored() }
+        if state.is_dropped { None } else { state.due(consumed) }
     }
 
     pub(super) fn note_stored(&self, offset: i64) {
-        self.lock().stored = Some(offset);
+        self.lock().stored.note(offset);
     }
 
-    /// The queue is no longer ours; what is still to be stored for it. Acknowledgements come too late from now on.
-    pub(super) fn drop_queue(&self) -> Option<i64> {
+    /// The broker may have lost what it had stored.
+    pub(super) fn doubt_stored(&self) {
+        self.lock().stored.doubt();
+    }
+
+    /// The broker has again what it had stored; see [`StoredOffset::settle`].
+    pub(super) fn settle_stored(&self, doubts: u64) {
+        self.lock().stored.settle(doubts);
+    }
+
+    /// The queue is no longer ours; what its broker is still to be told, as [`due`](Self::due) says it. Acknowledgements come
+    /// too late from now on.
+    pub(super) fn drop_queue(&self, consumed: bool) -> Option<Due> {
         self.stopping.cancel();
         let mut state = self.lock();
         state.is_dropped = true;
-        state.unstored()
+        state.due(consumed)
     }
 
     /// Changes the state, unless it has become that of another epoch, or the queue is another member's.
@@ -229,8 +244,8 @@ impl State {
         self.go_on(offset);
     }
 
-    fn unstored(&self) -> Option<i64> {
-        self.messages.offset().filter(|offset| self.stored != Some(*offset))
+    fn due(&self, consumed: bool) -> Option<Due> {
+        self.stored.due(self.messages.offset().filter(|_| consumed))
     }
 }
 
@@ -259,11 +274,24 @@ mod tests {
         let queue = queue(5, 9);
         let first = queue.take(2);
         assert_eq!(offsets(first.as_ref()), [5, 6]);
-        assert_eq!(queue.unstored(), Some(5), "delivered is not consumed");
+        assert_eq!(queue.due(true), Some(Due::Moved(5)), "delivered is not consumed");
         first.unwrap().0.acknowledge();
-        assert_eq!(queue.unstored(), Some(7));
+        assert_eq!(queue.due(true), Some(Due::Moved(7)));
         queue.note_stored(7);
-        assert_eq!(queue.unstored(), None);
+        assert_eq!(queue.due(true), None);
+    }
+
+    #[test]
+    fn who_commits_by_hand_has_told_again_what_he_committed() {
+        let queue = queue(0, 4);
+        queue.take(4).unwrap().0.acknowledge();
+        queue.note_stored(2);
+        assert_eq!(queue.due(false), None);
+        queue.doubt_stored();
+        assert_eq!(queue.due(true), Some(Due::Moved(4)));
+        assert_eq!(queue.due(false), Some(Due::Doubted { offset: 2, doubts: 1 }));
+        queue.settle_stored(1);
+        assert_eq!(queue.due(false), None);
     }
 
     #[test]
@@ -271,9 +299,9 @@ mod tests {
         let queue = queue(0, 4);
         let (slow, fast) = (queue.take(2).unwrap().0, queue.take(2).unwrap().0);
         fast.acknowledge();
-        assert_eq!(queue.unstored(), Some(0));
+        assert_eq!(queue.due(true), Some(Due::Moved(0)));
         slow.acknowledge();
-        assert_eq!(queue.unstored(), Some(4));
+        assert_eq!(queue.due(true), Some(Due::Moved(4)));
     }
 
     #[test]
@@ -292,7 +320,7 @@ mod tests {
         assert!(!queue.keep(0, vec![message(3)], 4));
         before.acknowledge();
         assert_eq!(offsets(queue.take(9).as_ref()), [] as [i64; 0]);
-        assert_eq!(queue.unstored(), Some(1));
+        assert_eq!(queue.due(true), Some(Due::Moved(1)));
         assert_eq!(queue.step(&LIMITS, false), Step::Pull { epoch: 1, offset: 1 });
         assert!(queue.keep(1, vec![message(1)], 2));
         assert_eq!(offsets(queue.take(9).as_ref()), [1]);
@@ -344,10 +372,10 @@ mod tests {
         let first = queue.take(1).unwrap().0;
         let second = queue.take(1).unwrap().0;
         first.acknowledge();
-        assert_eq!(queue.drop_queue(), Some(1));
+        assert_eq!(queue.drop_queue(true), Some(Due::Moved(1)));
         second.acknowledge();
         assert!(queue.take(1).is_none());
-        assert_eq!(queue.unstored(), None);
+        assert_eq!(queue.due(true), None);
         assert!(!queue.keep(0, vec![message(4)], 5));
     }
 }

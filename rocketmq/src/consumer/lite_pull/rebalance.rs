@@ -125,12 +125,12 @@ impl Running {
 
     /// Lets a queue go, with the offset stored that its next owner goes on from.
     fn release(self: &Arc<Self>, queue: Arc<AssignedQueue>) {
-        let unstored = queue.drop_queue().filter(|_| self.config.auto_commit);
-        debug!(group = %self.group, queue = %queue.queue, ?unstored, "the queue was given up");
-        let Some(offset) = unstored else { return };
+        let due = queue.drop_queue(self.config.auto_commit);
+        debug!(group = %self.group, queue = %queue.queue, ?due, "the queue was given up");
+        let Some(due) = due else { return };
         let shared = Arc::clone(self);
         self.storing.spawn("release", async move {
-            if let Err(error) = shared.client.update_offset(&shared.group, &queue.queue, offset).await {
+            if let Err(error) = shared.store_last(&queue, due).await {
                 warn!(group = %shared.group, queue = %queue.queue, %error, "the offset of a queue that was given up is not stored, some messages will come twice");
             }
         });

@@ -20,6 +20,7 @@ use crate::config::LitePullConfig;
 use crate::consumer::allocate::{self, AllocateStrategy};
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::start_offset::first_offset;
+use crate::consumer::stored_offset::Due;
 use crate::consumer::subscription::union;
 use crate::error::{Error, Result};
 use crate::listener::Filter;
@@ -127,13 +128,11 @@ impl Running {
         self.adopt();
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
-        if self.config.auto_commit {
-            let shared = Arc::clone(self);
-            self.pulling.spawn_periodic("auto commit", self.config.auto_commit_interval, move || {
-                let shared = Arc::clone(&shared);
-                async move { shared.store_all().await }
-            });
-        }
+        let shared = Arc::clone(self);
+        self.pulling.spawn_periodic("offsets", self.config.auto_commit_interval, move || {
+            let shared = Arc::clone(&shared);
+            async move { shared.store_all().await }
+        });
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("queue watch", move || {
             let Self { watch, client, config, .. } = &*shared;
@@ -154,12 +153,12 @@ impl Running {
         if unstored > 0 {
             warn!(group = %self.group, queues = unstored, "offsets of queues that were given up are not stored, some messages will come twice");
         }
-        if self.config.auto_commit && time::timeout(limit, self.store_all()).await.is_err() {
+        if time::timeout(limit, self.store_all()).await.is_err() {
             warn!(group = %self.group, ?limit, "not all offsets could be stored in time, some messages will come twice");
         }
         // From here on nobody may move the offsets: others own the queues.
         for queue in self.queues() {
-            queue.drop_queue();
+            queue.drop_queue(false);
         }
         self.client.remove_consumer(&self.group).await;
     }
@@ -206,10 +205,11 @@ impl Running {
         }
     }
 
-    /// Stores how far each queue is consumed, and tells of failures in the log only: the next time may be better.
+    /// Stores how far each queue is consumed, where that goes by itself, and again what a broker may have lost. Tells of
+    /// failures in the log only: the next time may be better.
     async fn store_all(&self) {
         for queue in self.queues() {
-            if let Err(error) = self.store(&queue).await {
+            if let Err(error) = self.store(&queue, self.config.auto_commit).await {
                 warn!(group = %self.group, queue = %queue.queue, %error, "the offset could not be stored, it is tried again");
             }
         }
@@ -219,26 +219,55 @@ impl Running {
     pub(super) async fn commit(&self) -> Result<(), RequestError> {
         let mut result = Ok(());
         for queue in self.queues() {
-            result = result.and(self.store(&queue).await);
+            result = result.and(self.store(&queue, true).await);
         }
         result
     }
 
-    async fn store(&self, queue: &AssignedQueue) -> Result<(), RequestError> {
-        match queue.unstored() {
-            Some(offset) => self.store_offset(queue, offset).await,
+    async fn store(&self, queue: &AssignedQueue, consumed: bool) -> Result<(), RequestError> {
+        let _turn = queue.storing.lock().await;
+        // Not before it is our turn: another offset may have been committed until now.
+        match queue.due(consumed) {
+            Some(due) => self.tell(queue, due).await,
             None => Ok(()),
         }
     }
 
+    /// Stores what is still to be stored of a queue that was given up.
+    pub(super) async fn store_last(&self, queue: &AssignedQueue, due: Due) -> Result<(), RequestError> {
+        let _turn = queue.storing.lock().await;
+        self.tell(queue, due).await
+    }
+
+    /// Stores an offset that somebody chose.
     pub(super) async fn store_offset(&self, queue: &AssignedQueue, offset: i64) -> Result<(), RequestError> {
+        let _turn = queue.storing.lock().await;
+        self.write_offset(queue, offset).await.map(drop)
+    }
+
+    async fn tell(&self, queue: &AssignedQueue, due: Due) -> Result<(), RequestError> {
+        match due {
+            Due::Moved(offset) => self.write_offset(queue, offset).await.map(drop),
+            Due::Doubted { offset, doubts } => {
+                let known = self.client.query_offset(&self.group, &queue.queue).await?;
+                // Another member may be further, if this one was gone for long.
+                if known.is_some_and(|known| offset <= known) || self.write_offset(queue, offset).await? {
+                    queue.settle_stored(doubts);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores an offset; whether it is where it is to stay.
+    async fn write_offset(&self, queue: &AssignedQueue, offset: i64) -> Result<bool, RequestError> {
         let is_to_stay = self.client.update_offset(&self.group, &queue.queue, offset).await?;
         debug!(group = %self.group, queue = %queue.queue, offset, is_to_stay, "offset stored");
         // A master that comes back is told again.
         if is_to_stay {
             queue.note_stored(offset);
         }
-        Ok(())
+        Ok(is_to_stay)
     }
 
     /// This queue, if it is assigned; `queue` is as users know it.
@@ -358,6 +387,11 @@ impl GroupMember for Running {
 
     fn wake_rebalance(&self) {
         self.wake.notify_one();
+    }
+
+    fn doubt_stored(&self, broker: &str) {
+        let queues = self.queues().into_iter().filter(|queue| *queue.queue.broker_name == *broker);
+        queues.for_each(|queue| queue.doubt_stored());
     }
 
     fn offsets(&self, topic: &str) -> Offsets {

@@ -1,0 +1,88 @@
+//! What is known of the offset that a broker has stored for a group in one queue, and what it is to be told.
+//!
+//! A broker keeps offsets in memory and writes them to its disk every few seconds (`flushConsumerOffsetInterval`): one that
+//! is killed has lost what it was told last, though it had answered. So each new connection to a master puts in doubt what
+//! was known of it. A plain value: nothing here waits.
+
+/// The offset that the broker has stored, as far as is known.
+#[derive(Debug, Default)]
+pub(crate) struct StoredOffset {
+    offset: Option<i64>,
+    /// How often there was reason to doubt it.
+    doubts: u64,
+    /// How many of them are settled.
+    settled: u64,
+}
+
+/// What the broker is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// This offset, which it has not been told yet.
+    Moved(i64),
+    /// The same as before, if it has none, or a smaller one; then `doubts` of the doubts are
+    /// [settled](StoredOffset::settle).
+    Doubted { offset: i64, doubts: u64 },
+}
+
+impl StoredOffset {
+    /// The broker has stored `offset`.
+    pub(crate) fn note(&mut self, offset: i64) {
+        self.offset = Some(offset);
+    }
+
+    /// The broker may have lost what it had stored.
+    pub(crate) fn doubt(&mut self) {
+        self.doubts += 1;
+    }
+
+    /// The broker has the offset after all, or has it again. A doubt that came meanwhile stays.
+    pub(crate) fn settle(&mut self, doubts: u64) {
+        self.settled = doubts;
+    }
+
+    /// What is to be told where the group is at `offset`; where that is not to be told by itself, `None`.
+    pub(crate) fn due(&self, offset: Option<i64>) -> Option<Due> {
+        let doubts = self.doubts;
+        match (offset, self.offset) {
+            (Some(offset), stored) if stored != Some(offset) => Some(Due::Moved(offset)),
+            (_, Some(offset)) if self.settled < doubts => Some(Due::Doubted { offset, doubts }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_told_when_it_has_moved() {
+        let mut stored = StoredOffset::default();
+        assert_eq!((stored.due(None), stored.due(Some(0))), (None, Some(Due::Moved(0))));
+        stored.note(5);
+        assert_eq!(
+            [5, 6, 4].map(|offset| stored.due(Some(offset))),
+            [None, Some(Due::Moved(6)), Some(Due::Moved(4))]
+        );
+    }
+
+    #[test]
+    fn one_that_is_doubted_is_told_again_until_no_doubt_is_left() {
+        let mut stored = StoredOffset::default();
+        stored.doubt();
+        assert_eq!(stored.due(None), None, "nothing was told");
+        stored.note(5);
+        stored.doubt();
+        let first = Some(Due::Doubted { offset: 5, doubts: 2 });
+        assert_eq!(
+            [None, Some(5), Some(6)].map(|offset| stored.due(offset)),
+            [first, first, Some(Due::Moved(6))]
+        );
+        // The broker went once more while it was told.
+        stored.doubt();
+        stored.settle(2);
+        assert_eq!(stored.due(Some(5)), Some(Due::Doubted { offset: 5, doubts: 3 }));
+        stored.settle(3);
+        assert_eq!(stored.due(Some(5)), None);
+    }
+}
