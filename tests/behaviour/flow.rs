@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::ConsumerConfig;
-use rocketmq::{ConsumeResult, MessageExt, PushConsumer};
+use rocketmq::config::{ByteSize, ConsumerConfig};
+use rocketmq::{ConsumeResult, MessageExt, Producer, PushConsumer};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::seen::{Handled, Seen};
 use crate::sending::{send, send_numbers};
-use crate::server::{Server, consumer_config, unique};
+use crate::server::{Server, consumer_config, producer_config, unique};
 use crate::wait;
 
 on_all_servers_at_once! { Shared:
     no_more_is_held_of_a_queue_than_the_limit_and_one_pull,
     a_limit_of_all_queues_is_shared_by_those_that_a_member_has,
     no_more_messages_come_with_a_pull_than_were_asked_for,
+    how_many_bytes_come_with_a_pull_is_for_the_broker_to_say,
     a_pull_that_brought_something_is_followed_by_the_pause,
 }
 
@@ -183,6 +184,36 @@ async fn no_more_messages_come_with_a_pull_than_were_asked_for(server: Server) -
             handlers.ended.until_count(expected).await?;
         }
         handlers.may_end.close();
+        handlers.ended.until_all(&sent).await?;
+    }
+    manager.shutdown().await?;
+    Ok(())
+}
+
+async fn how_many_bytes_come_with_a_pull_is_for_the_broker_to_say(server: Server) -> Result<()> {
+    // Two are less than the 256 KiB that brokers give at once, and three are more.
+    const BODY_BYTES: usize = 100 << 10;
+    let topic = unique("pulled");
+    server.create_topic(&topic, 1).await?;
+    let (manager, mut config) = (server.manager(), producer_config());
+    config.compress_over = ByteSize::mib(1);
+    let producer = Producer::builder(unique("producer")).config(config).build(&manager)?;
+    manager.start().await?;
+    let bodies = (0..6).map(|number| number.to_string().repeat(BODY_BYTES));
+    let sent = send(&producer, &topic, bodies).await?;
+    for wish in [ByteSize::kib(1), ByteSize::mib(64)] {
+        let (consumer, handlers) = Handlers::of_consumer(&manager, [&unique("group"), &topic], |config| {
+            config.pull_batch_bytes = wish;
+            // Whatever the first pull brings is too much already.
+            config.flow.messages_per_queue = 1;
+        })?;
+        consumer.start().await?;
+        for pulled in [2, 4, 6] {
+            handlers.begun.until_count(pulled).await?;
+            ensure!(handlers.begun.count() == pulled, "{} with {wish:?}", handlers.begun.count());
+            handlers.may_end.add_permits(2);
+            handlers.ended.until_count(pulled).await?;
+        }
         handlers.ended.until_all(&sent).await?;
     }
     manager.shutdown().await?;

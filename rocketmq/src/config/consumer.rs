@@ -33,9 +33,16 @@ pub struct ConsumerConfig {
     ///
     /// A batch succeeds or fails as one, and holds messages of one queue.
     pub batch: u32,
-    /// Messages asked for in one pull; default 32, 1 to 1024. Brokers may cap it lower.
+    /// Messages asked for in one pull; default 32, 1 to 1024.
+    ///
+    /// A broker gives no more than its own `maxTransferCountOnMessageInMemory`, which is 32 unless its operators have
+    /// raised it, and fewer of those that it has to read from the disk.
     pub pull_batch: u32,
-    /// Bytes asked for in one pull; default `256KiB`, 1KiB to 64MiB. For 5.x brokers.
+    /// Bytes asked for in one pull; default `256KiB`, 1KiB to 64MiB.
+    ///
+    /// A wish that Apache's brokers, up to 5.5.0, do not look at: what they give is limited by their own
+    /// `maxTransferBytesOnMessageInMemory`, 256KiB, and `maxTransferBytesOnMessageInDisk`, 64KiB. One message comes at least,
+    /// however large it is. What a member holds is limited by `flow`.
     pub pull_batch_bytes: ByteSize,
     /// Pause after a pull that brought messages; default `0s`, 0s to 65535ms.
     pub pull_interval: Duration,
