@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{ClusterConfig, Config, ConsumeFrom, ConsumerConfig, NameServers, ProducerConfig};
 use rocketmq::{Producer, embedded};
-use rocketmq_tests::{Admin, Apache, ServerKind, Setup, Version, mqadmin, servers};
+use rocketmq_tests::{Admin, Apache, Broker, ServerKind, Setup, Version, mqadmin, servers};
 use tokio::runtime;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time;
@@ -272,6 +272,15 @@ impl Server {
             Inner::Embedded(server) => Ok(server.create_topic(topic, queues)?),
             Inner::Shared(server) => server.create_topic(topic, queues).await,
             Inner::Alone(server) => owned(server).create_topic(topic, queues).await,
+        }
+    }
+
+    /// One more master at the same name server, for as long as the returned value lives.
+    pub(crate) async fn add_broker(&self, name: &str) -> Result<Broker> {
+        match &self.inner {
+            Inner::Embedded(_) => bail!("the embedded server has one broker"),
+            Inner::Shared(_) => bail!("a shared server gets no other broker"),
+            Inner::Alone(server) => owned(server).add_broker(name).await,
         }
     }
 

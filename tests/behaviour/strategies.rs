@@ -26,19 +26,31 @@ on_each_server! { Shared:
 const SOURCE: &str = include_str!("../harness/java/Strategies.java");
 const QUEUES: u32 = 8;
 
-/// The queues of the topic that the consumers of a process have, by group, as their listeners have heard.
+/// The queues of the topic that the consumers of a process have, by group, as their listeners have heard: `broker/0`.
 #[derive(Debug, Clone, Default)]
-struct Heard(Arc<Mutex<BTreeMap<String, Vec<i32>>>>);
+struct Heard(Arc<Mutex<BTreeMap<String, Vec<String>>>>);
 
 impl Heard {
     fn note(&self, group: &str, owned: &[MessageQueue]) {
-        let owned = owned.iter().map(|queue| queue.queue_id).collect();
+        let owned = owned.iter().map(|queue| format!("{}/{}", queue.broker_name, queue.queue_id)).collect();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), owned);
     }
 
-    fn of(&self, group: &str) -> Vec<i32> {
+    fn of(&self, group: &str) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(group).cloned().unwrap_or_default()
     }
+}
+
+/// The queues of a broker, as [`Heard`] has them.
+fn all_of(broker: &str) -> Vec<String> {
+    (0..QUEUES).map(|id| format!("{broker}/{id}")).collect()
+}
+
+/// The queues that the member of the Java program has, by the last that it said.
+async fn owned_by_java(java: &mut JavaProgram, strategy: &str) -> Result<Vec<String>> {
+    let printed = java.lines(&format!("owns {strategy} "), 1).await?;
+    let owned = printed.last().map(String::as_str).unwrap_or_default().split(',');
+    Ok(owned.filter(|queue| !queue.is_empty()).map(str::to_owned).collect())
 }
 
 #[test]
@@ -162,9 +174,7 @@ async fn java_and_this_library_share_the_queues_of_a_group_by_each_strategy(serv
         let mut seen = String::new();
         let shared =
             wait::until_within(Duration::from_secs(90), "shared without overlap or gap", async || {
-                let printed = java.lines(&format!("owns {name} "), 1).await?;
-                let by_java = printed.last().map(String::as_str).unwrap_or_default().split(',');
-                let by_java: Vec<i32> = by_java.filter_map(|queue| queue.parse().ok()).collect();
+                let by_java = owned_by_java(&mut java, name).await?;
                 let shares = [by_java, by_first.of(&group), by_second.of(&group)];
                 seen = format!("{shares:?}");
                 let mut all = shares.concat();
@@ -176,7 +186,7 @@ async fn java_and_this_library_share_the_queues_of_a_group_by_each_strategy(serv
                     Some(sizes) => lengths == sizes,
                     None => members.len() == 3 && lengths == hashed(&topic, broker, members)?,
                 };
-                Ok(as_expected && (0..QUEUES as i32).eq(all))
+                Ok(as_expected && all == all_of(broker))
             });
         let shared = shared.await;
         ensure!(shared.is_ok(), "{name}: {shared:?}: {seen}");
@@ -192,6 +202,72 @@ async fn java_and_this_library_share_the_queues_of_a_group_by_each_strategy(serv
     first.shutdown().await?;
     second.shutdown().await?;
     Ok(())
+}
+
+/// The embedded server has one broker, in no room.
+mod java_and_this_library_share_the_queues_of_a_room_and_leave_those_of_others {
+    use rocketmq_tests::{ServerKind, Version};
+
+    use super::share_a_room;
+    use crate::server::{Use, run};
+
+    #[test]
+    fn apache_5_5() -> anyhow::Result<()> {
+        run(ServerKind::Apache(Version::V5_5_0), Use::Alone, share_a_room)
+    }
+
+    #[test]
+    fn apache_4_9() -> anyhow::Result<()> {
+        run(ServerKind::Apache(Version::V4_9_7), Use::Alone, share_a_room)
+    }
+}
+
+/// Brokers say by their names in which room they are, and members which rooms they serve.
+async fn share_a_room(server: Server) -> Result<()> {
+    const ROOM: &str = "east";
+    let topic = unique("shared");
+    let broker = server.add_broker(&format!("{ROOM}@broker-b")).await?;
+    server.create_topic(&topic, QUEUES).await?;
+    broker.create_topic(&topic, QUEUES).await?;
+    let group = format!("{topic}-MACHINE_ROOM");
+    let join = async || -> Result<(MqClientManager, Heard)> {
+        let (manager, heard, wanted) = (server.manager(), Heard::default(), topic.clone());
+        let mut config = consumer_config();
+        config.allocate = Allocate::MachineRoom;
+        config.rooms = vec![ROOM.to_owned()];
+        let notes = heard.clone();
+        PushConsumer::builder(group.as_str())
+            .config(config)
+            .subscribe(topic.as_str(), "*", |_: Vec<MessageExt>| async { ConsumeResult::Success })
+            .message_queue_listener(move |change| {
+                if change.topic == wanted {
+                    notes.note(change.group, change.owned);
+                }
+            })
+            .build(&manager)?;
+        manager.start().await?;
+        Ok((manager, heard))
+    };
+    let (name_server, mut seen) = (server.name_server(), String::new());
+    let arguments = ["room", &name_server, &topic, ROOM];
+    let (mut java, (first, by_first), (second, by_second)) =
+        try_join!(JavaProgram::start(server.version(), "Strategies", SOURCE, &arguments), join(), join())?;
+    let shared = wait::until_within(Duration::from_secs(90), "shared without overlap or gap", async || {
+        let by_java = owned_by_java(&mut java, "MACHINE_ROOM").await?;
+        let shares = [by_java, by_first.of(&group), by_second.of(&group)];
+        seen = format!("{shares:?}");
+        let mut lengths = shares.each_ref().map(Vec::len);
+        lengths.sort_unstable();
+        let mut all = shares.concat();
+        all.sort_unstable();
+        Ok(lengths == [2, 3, 3] && all == all_of(broker.name()))
+    });
+    let shared = shared.await;
+    ensure!(shared.is_ok(), "{shared:?}: {seen}");
+    java.stop().await?;
+    first.shutdown().await?;
+    second.shutdown().await?;
+    broker.stop().await
 }
 
 /// How many queues three members have by their hashes, the fewest first.
@@ -228,7 +304,7 @@ async fn a_listener_hears_of_the_queues_that_its_consumer_has(server: Server) ->
         manager.start().await?;
         Ok((manager, heard))
     };
-    let all: Vec<_> = (0..QUEUES as i32).collect();
+    let all = all_of("broker-a");
     let (first, by_first) = join().await?;
     wait::until("the only member has all queues", async || Ok(by_first.of(&group) == all)).await?;
     assert_eq!(by_first.of("all"), all);

@@ -19,12 +19,17 @@ import org.apache.rocketmq.common.message.MessageQueue;
 
 /**
  * How Apache's own client shares queues. "shares" prints who would have which queue, for many groups, without a server;
- * "members NAME-SERVER TOPIC BROKER" joins a group TOPIC-STRATEGY for each strategy, and prints what its member has.
+ * "members NAME-SERVER TOPIC BROKER" joins a group TOPIC-STRATEGY for each strategy, and prints what its member has;
+ * "room NAME-SERVER TOPIC ROOM" does so for the strategy that wants brokers of certain rooms.
  */
 public class Strategies {
     public static void main(String[] args) throws Exception {
         if (args[0].equals("shares")) {
             shares();
+        } else if (args[0].equals("room")) {
+            AllocateMessageQueueByMachineRoom room = new AllocateMessageQueueByMachineRoom();
+            room.setConsumeridcs(Collections.singleton(args[3]));
+            join(args[1], args[2], Collections.singletonList(room));
         } else {
             members(args[1], args[2], args[3]);
         }
@@ -63,17 +68,20 @@ public class Strategies {
     }
 
     private static void members(String servers, String topic, String broker) throws Exception {
-        System.setProperty("rocketmq.client.rebalance.waitInterval", "1000");
         AllocateMessageQueueByConfig fixed = new AllocateMessageQueueByConfig();
         List<MessageQueue> queues = new ArrayList<>();
         for (int id = 0; id < 4; id++) {
             queues.add(new MessageQueue(topic, broker, id));
         }
         fixed.setMessageQueueList(queues);
-        List<AllocateMessageQueueStrategy> strategies = Arrays.asList(
+        join(servers, topic, Arrays.asList(
             new AllocateMessageQueueAveragely(), new AllocateMessageQueueAveragelyByCircle(),
             new AllocateMessageQueueConsistentHash(), fixed,
-            new AllocateMachineRoomNearby(new AllocateMessageQueueAveragely(), new HalvesOfABroker()));
+            new AllocateMachineRoomNearby(new AllocateMessageQueueAveragely(), new HalvesOfABroker())));
+    }
+
+    private static void join(String servers, String topic, List<AllocateMessageQueueStrategy> strategies) throws Exception {
+        System.setProperty("rocketmq.client.rebalance.waitInterval", "1000");
         Map<String, DefaultMQPushConsumer> consumers = new LinkedHashMap<>();
         for (AllocateMessageQueueStrategy strategy : strategies) {
             DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(topic + "-" + strategy.getName());
@@ -88,10 +96,10 @@ public class Strategies {
         Map<String, String> told = new LinkedHashMap<>();
         while (true) {
             for (Map.Entry<String, DefaultMQPushConsumer> entry : consumers.entrySet()) {
-                TreeSet<Integer> owned = new TreeSet<>();
+                TreeSet<String> owned = new TreeSet<>();
                 for (MessageQueue queue : entry.getValue().getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().keySet()) {
                     if (queue.getTopic().equals(topic)) {
-                        owned.add(queue.getQueueId());
+                        owned.add(queue.getBrokerName() + "/" + queue.getQueueId());
                     }
                 }
                 String line = "owns " + entry.getKey() + " " + owned.toString().replaceAll("[\\[\\] ]", "");
