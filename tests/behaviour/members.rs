@@ -1,11 +1,14 @@
 //! Members of a group come and go, and share the queues.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::{MessageExt, PushConsumer};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::program::Program;
@@ -18,6 +21,7 @@ on_each_server! { Shared:
     the_queues_of_a_killed_member_go_to_the_others_and_nothing_is_lost,
     a_joining_member_gets_its_share_of_the_queues,
     a_member_that_stops_leaves_the_group_and_its_queues_at_once,
+    a_member_that_joins_while_another_one_stops_gets_nothing_that_was_done,
 }
 
 const QUEUES: u32 = 8;
@@ -158,6 +162,82 @@ async fn a_member_that_stops_leaves_the_group_and_its_queues_at_once(server: Ser
         stored += server.admin().max_offset(&topic, queue).await?;
     }
     assert_eq!(server.committed(&group, &topic, QUEUES).await?, stored);
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_member_that_joins_while_another_one_stops_gets_nothing_that_was_done(
+    server: Server,
+) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let (begun, by_first, by_second) = (Seen::default(), Seen::default(), Seen::default());
+    let (gate, may_end) = (Arc::new(Semaphore::new(0)), by_first.clone());
+    let mut cluster = server.cluster();
+    // What it stores, it stores because it stops, or because a queue is another member's.
+    cluster.client.offset_interval = Duration::from_secs(3_600);
+    let first = MqClientManager::new(cluster);
+    let (notes, closed) = (begun.clone(), Arc::clone(&gate));
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", move |messages: Vec<MessageExt>| {
+            let (begun, done, gate) = (notes.clone(), may_end.clone(), Arc::clone(&closed));
+            async move {
+                begun.note(&messages[0]);
+                if messages[0].body_str() == "slow" {
+                    // It has no permits, and lets everybody pass once it is closed.
+                    let _ = gate.acquire().await;
+                }
+                done.note(&messages[0]);
+            }
+        })
+        .build(&first)?;
+    first.start().await?;
+    let mut sent = send(&producer, &topic, (0..400).map(|number| format!("before {number}"))).await?;
+    by_first.until_all(&sent).await?;
+    send(&producer, &topic, ["slow"]).await?;
+    begun.until("the slow one was begun", |handled| handled.times.contains_key("slow")).await?;
+
+    let stopping = first.clone();
+    let mut stops = JoinSet::new();
+    stops.spawn(async move { stopping.shutdown().await });
+    wait::until("what is done is stored", async || {
+        Ok(server.committed(&group, &topic, QUEUES).await? == sent.len() as i64)
+    })
+    .await?;
+    let joined = join(&server, &group, &topic, &by_second).await?;
+    sent.extend(send(&producer, &topic, (0..400).map(|number| format!("after {number}"))).await?);
+    by_second.until("it has its share", |handled| recent_queues(&handled.messages, 50).len() == 4).await?;
+    // All that there is of its share is stored.
+    let mine = recent_queues(&by_second.messages(), 50);
+    wait::until("its offsets are stored", async || {
+        for queue in &mine {
+            let queue = *queue as u32;
+            let all = server.admin().max_offset(&topic, queue).await?;
+            if server.admin().committed(&group, &topic, queue).await? != Some(all) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await?;
+
+    gate.close();
+    stops.join_next().await.context("it was started")???;
+
+    for queue in &mine {
+        let queue = *queue as u32;
+        let all = server.admin().max_offset(&topic, queue).await?;
+        let stored = server.admin().committed(&group, &topic, queue).await?;
+        ensure!(stored == Some(all), "queue {queue}: {all} were stored, and now {stored:?}");
+    }
+    until_handled(&sent, &by_first, &by_second).await?;
+    let (first, second) = (by_first.bodies(), by_second.bodies());
+    let twice: Vec<_> = first.intersection(&second).filter(|body| body.as_str() != "slow").collect();
+    ensure!(twice.is_empty(), "handled by both: {twice:?}");
+    by_second.ensure_once()?;
+    joined.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }

@@ -17,6 +17,7 @@ const MAX_OFFSET: i64 = 30;
 const HEARTBEAT: i64 = 34;
 const SEND_BACK: i64 = 36;
 const CONSUMER_LIST: i64 = 38;
+const LOCK: i64 = 41;
 const ROUTE: i64 = 105;
 const ACK: i64 = 200_051;
 
@@ -48,7 +49,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Answers what is not answered as usual.
+/// Answers what is not answered as usual; a negative code is no answer.
 type Script = Box<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
 
 /// One broker, `broker-a`, with some members, and one queue of each topic. Listens until it is dropped.
@@ -209,7 +210,7 @@ async fn serve(mut stream: TcpStream, member: usize, known: &Known) -> Result<()
         if request.code == PULL && answer.code == NOT_FOUND {
             tokio::time::sleep(PULL_PATIENCE).await;
         }
-        if header["flag"].as_i64() == Some(2) {
+        if answer.code < 0 || header["flag"].as_i64() == Some(2) {
             continue;
         }
         let header = json!({
@@ -240,6 +241,11 @@ fn usual(request: &Request, body: &[u8], known: &Known) -> Answer {
         CONSUMER_LIST => {
             let list = json!({ "consumerIdList": *lock(&known.clients) });
             (0, empty(), list.to_string().into_bytes())
+        }
+        LOCK => {
+            let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+            let granted = json!({ "lockOKMQSet": asked["mqSet"] });
+            (0, empty(), granted.to_string().into_bytes())
         }
         QUERY_OFFSET => (QUERY_NOT_FOUND, empty(), Vec::new()),
         MAX_OFFSET | 29 | 31 => (0, json!({ "offset": "0" }), Vec::new()),

@@ -2,23 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::{MessageExt, PushConsumer};
+use rocketmq::{MessageExt, PushConsumer, PushConsumerBuilder};
 use tokio::time;
 
+use crate::log;
 use crate::program::Program;
+use crate::pulled::{Answer, Pulled, found, record};
 use crate::seen::Seen;
 use crate::sending::send_numbers;
-use crate::server::{Server, consumer_config, unique};
+use crate::server::{Server, block_on, cluster, consumer_config, unique};
 
 on_each_server! { Shared:
     a_stop_in_the_middle_of_slow_messages_loses_none,
     sigterm_ends_a_program_in_the_middle_of_its_work_with_exit_code_0,
     a_second_signal_ends_a_program_at_once,
     handlers_that_do_not_end_are_left_behind_and_their_messages_come_again,
+}
+
+on_all_servers_at_once! { Shared:
+    what_a_handler_in_order_has_that_does_not_end_comes_again_first,
 }
 
 const QUEUES: u32 = 4;
@@ -172,6 +180,104 @@ async fn handlers_that_do_not_end_are_left_behind_and_their_messages_come_again(
     let (other, rest) = succeed(&server, &group, &topic).await?;
     rest.until_all(&sent).await?;
     rest.ensure_once()?;
+    other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_hangs_keeps_nobody_from_ending() -> Result<()> {
+    block_on(async {
+        for orderly in [false, true] {
+            const TOPICS: usize = 24;
+            let (topics, seen) = ([(); TOPICS].map(|()| unique("orders")), Seen::default());
+            let (hangs, names) = (Arc::new(AtomicBool::new(false)), topics.clone());
+            let is_hanging = Arc::clone(&hangs);
+            // It has one message of each topic, and holds the next pull for ever.
+            let server = Pulled::start(1, move |request| {
+                let topic = request.fields["topic"].as_str().unwrap_or_default();
+                match (request.code, request.number("queueOffset")) {
+                    _ if is_hanging.load(Ordering::SeqCst) => Some(unanswered()),
+                    (11, 0) if names.iter().any(|name| name == topic) => {
+                        Some(found(&[record(topic, 0, topic)], 1))
+                    }
+                    (11, _) => Some(unanswered()),
+                    _ => None,
+                }
+            })
+            .await?;
+            let (group, mut cluster) = (unique("group"), cluster(&server.name_server()));
+            cluster.client.offset_interval = Duration::from_secs(3_600);
+            cluster.client.request_timeout = Duration::from_millis(500);
+            let manager = MqClientManager::new(cluster);
+            let builder = PushConsumer::builder(&group).config(consumer_config());
+            let builder = if orderly { builder.orderly() } else { builder };
+            let subscribe = |builder: PushConsumerBuilder, topic: &String| {
+                builder.subscribe(topic.as_str(), "*", seen.listener())
+            };
+            topics.iter().fold(builder, subscribe).build(&manager)?;
+            manager.start().await?;
+            seen.until_all(&topics.iter().cloned().collect()).await?;
+
+            hangs.store(true, Ordering::SeqCst);
+            let start = Instant::now();
+            manager.shutdown().await?;
+
+            // The offsets, the locks and the goodbye, each as long as one request.
+            ensure!(start.elapsed() < Duration::from_secs(6), "it took {:?}", start.elapsed());
+            log::until_logged(&[&group, "some messages will come twice"]).await?;
+        }
+        Ok(())
+    })
+}
+
+fn unanswered() -> Answer {
+    Answer { code: -1, ..Answer::default() }
+}
+
+async fn what_a_handler_in_order_has_that_does_not_end_comes_again_first(server: Server) -> Result<()> {
+    let (topic, group, begun) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, QUEUES).await?;
+    let (sender, producer) = server.producer().await?;
+    let sent = send_numbers(&producer, &topic, 40).await?;
+    let mut cluster = server.cluster();
+    cluster.client.shutdown_timeout = Duration::from_millis(300);
+    let manager = MqClientManager::new(cluster);
+    let notes = begun.clone();
+    PushConsumer::builder(&group)
+        .orderly()
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", move |messages| {
+            messages.iter().for_each(|message| notes.note(message));
+            pending::<()>()
+        })
+        .build(&manager)?;
+    manager.start().await?;
+    begun.until_count(QUEUES as usize).await?;
+
+    let start = Instant::now();
+    let error = manager.shutdown().await.expect_err("four handlers still run").to_string();
+
+    ensure!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    ensure!(error.contains("4 handlers") && error.contains(&group), "{error}");
+    ensure!(begun.count() == QUEUES as usize, "more were begun: {:?}", begun.bodies());
+    ensure_nothing_acknowledged_unhandled(&server, &group, &topic, &[]).await?;
+    let (other, rest) = (server.manager(), Seen::default());
+    PushConsumer::builder(&group)
+        .orderly()
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", rest.listener())
+        .build(&other)?;
+    other.start().await?;
+    // Their queues stay locked for a minute, for all that is known they are still handled.
+    let all = |handled: &crate::seen::Handled| sent.iter().all(|body| handled.times.contains_key(body));
+    rest.until_within(Duration::from_secs(90), "the successor has handled all", all).await?;
+    rest.ensure_once()?;
+    for queue in 0..QUEUES {
+        let offsets = rest.messages().into_iter().filter(|message| message.queue_id() == queue as i32);
+        let offsets: Vec<_> = offsets.map(|message| message.queue_offset()).collect();
+        ensure!(offsets.is_sorted() && offsets[0] == 0, "queue {queue}: {offsets:?}");
+    }
     other.shutdown().await?;
     sender.shutdown().await?;
     Ok(())

@@ -77,7 +77,8 @@ pub struct ClientConfig {
     /// How long handlers may go on after a stop signal; default `30s`, 0s to 1h.
     ///
     /// What is not finished then is delivered again, to another member of the group. Keep it below the
-    /// grace period of whatever runs this process (Kubernetes: 30s).
+    /// grace period of whatever runs this process (Kubernetes: 30s): what follows, the last offsets and the goodbye to
+    /// the brokers, takes milliseconds, and where a broker does not answer up to three times `request_timeout`.
     pub shutdown_timeout: Duration,
     /// Where broadcast consumers keep their offsets; default `~/.rocketmq_offsets`.
     pub offset_dir: PathBuf,

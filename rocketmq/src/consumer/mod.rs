@@ -1,6 +1,6 @@
 //! The push consumer: pulls what a group subscribed to and pushes it to listeners, at least once.
 //!
-//! What a consumer at work is made of stands in [`running`]. The route of a message: [`rebalance`] finds out which queues are
+//! What a consumer at work is made of stands in [`running`], how it ends in [`stop`]. The route of a message: [`rebalance`] finds out which queues are
 //! ours, a [`puller`] asks for the messages of one, the [`process_queue`] holds them and knows which offset may be stored,
 //! [`consume`] calls the listener and settles what came of it, [`send_back`] gives failed ones back to the broker.
 //! [`subscriptions`] says which listener a message is for, [`subscribe`] how that changes. Where a group consumes in order,
@@ -40,6 +40,7 @@ mod share;
 mod sift;
 mod start_offset;
 mod stats;
+mod stop;
 mod stored_offset;
 mod subscribe;
 mod subscription;

@@ -1,4 +1,4 @@
-//! A push consumer at work: what its tasks share, how they are started and stopped, and what brokers hear of it.
+//! A push consumer at work: what its tasks share, how they are started, and what brokers hear of it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -31,9 +32,6 @@ use crate::producer::Replier;
 use crate::protocol::body::{self, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 use crate::protocol::broker_calls::ConsumerRunningInfo;
 use crate::tasks::Tasks;
-
-/// How long pullers and scheduled tasks get to end; none of them waits for anything at that point.
-const TASKS_END: Duration = Duration::from_secs(1);
 
 /// What the tasks of a running consumer share.
 pub(crate) struct Shared {
@@ -119,33 +117,23 @@ impl Shared {
         Ok(())
     }
 
-    /// Stops; returns how many handlers were still at work after `limit`.
-    pub(super) async fn stop(&self, limit: Duration) -> usize {
-        self.shutdown.cancel();
-        self.pulling.cancel();
-        let stuck = self.pulling.join(TASKS_END).await;
-        if stuck > 0 {
-            warn!(group = %self.group, stuck, "tasks did not end in time");
-        }
-        let abandoned = self.handlers.join(limit).await;
-        if abandoned > 0 {
-            warn!(group = %self.group, abandoned, ?limit, "handlers did not finish within `shutdown_timeout`; their messages will be delivered again");
-        }
-        self.persist_all().await;
-        // From here on nobody may move the offsets: others own the queues.
-        self.owned().iter().for_each(|owned| owned.drop_queue());
-        self.offsets.close();
-        self.free_locks(TASKS_END).await;
-        self.client.remove_consumer(&self.group).await;
-        abandoned
+    pub(super) async fn persist_all(self: &Arc<Self>) {
+        self.persist_each("it is tried again").await;
     }
 
-    pub(super) async fn persist_all(&self) {
+    /// Stores all offsets at the same time, so that a broker that hangs costs the time of one request. Says `what` follows
+    /// where one is not stored.
+    pub(super) async fn persist_each(self: &Arc<Self>, what: &'static str) {
+        let mut stores = JoinSet::new();
         for owned in self.owned() {
-            if let Err(error) = owned.persist(&self.offsets).await {
-                warn!(group = %self.group, queue = %owned.queue, %error, "the offset could not be stored, it is tried again");
-            }
+            let shared = Arc::clone(self);
+            stores.spawn(async move {
+                if let Err(error) = owned.persist(&shared.offsets).await {
+                    warn!(group = %shared.group, queue = %owned.queue, %error, "the offset could not be stored: {what}");
+                }
+            });
         }
+        while stores.join_next().await.is_some() {}
         self.offsets.flush().await;
     }
 
