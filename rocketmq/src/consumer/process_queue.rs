@@ -110,7 +110,9 @@ impl<L: Clone + PartialEq> ProcessQueue<L> {
     }
 
     fn push(&mut self, offset: i64, progress: Progress<L>) -> bool {
-        let is_new = self.slots.back().is_none_or(|last| last.offset < offset) && !self.is_frozen;
+        // What was pulled before is done where it is not here.
+        let is_behind = self.slots.back().map_or(self.next_begin <= offset, |last| last.offset < offset);
+        let is_new = is_behind && !self.is_frozen;
         if is_new {
             self.slots.push_back(Slot { offset, progress });
             self.held += 1;
@@ -417,6 +419,18 @@ pub(super) mod tests {
         assert_eq!(queue.offset(), Some(45));
         queue.finish(45);
         assert_eq!(queue.offset(), Some(50));
+    }
+
+    #[test]
+    fn what_was_pulled_and_done_before_is_not_taken_in_again() {
+        let mut queue = queue(5..7);
+        queue.finish(5);
+        queue.finish(6);
+        queue.put(message(6), 0);
+        queue.put_unreadable(5);
+        assert_eq!((queue.held(), queue.offset()), (0, Some(7)));
+        queue.put(message(7), 0);
+        assert_eq!((queue.held(), queue.offset()), (1, Some(7)));
     }
 
     #[test]
