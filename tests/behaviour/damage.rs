@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ConsumeFrom, ConsumeMode, ConsumerConfig, Undecodable};
-use rocketmq::{ConsumeResult, PushConsumer};
+use rocketmq::config::{ConsumeFrom, ConsumeMode, ConsumerConfig, LitePullConfig, Undecodable};
+use rocketmq::{ConsumeResult, LitePullConsumer, PushConsumer};
 
 use crate::log;
 use crate::pop::{COMES_AGAIN, INVISIBLE_TIME};
@@ -77,7 +77,8 @@ fn damaged_records(topic: &str, [crc, magic, packed, cut]: [i64; 4]) -> [Vec<u8>
 }
 
 fn is_pull_of(topic: &str, request: &Request) -> bool {
-    request.code == 11 && request.fields["topic"] == topic
+    // Of push consumers, and of lite pull consumers.
+    matches!(request.code, 11 | 361) && request.fields["topic"] == topic
 }
 
 #[test]
@@ -116,6 +117,43 @@ fn damaged(policy: Undecodable, buried: &'static [i64], words: &'static str) -> 
             [("1", "CRC"), ("3", "magic"), ("5", "unpacked"), ("7", "its offset is"), ("9", "its length")]
         {
             log::until_logged(&[words, &topic, &format!("offset={offset} "), reason]).await?;
+        }
+        manager.shutdown().await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_damaged_message_is_passed_over_where_messages_are_polled() -> Result<()> {
+    block_on(async move {
+        let topic = unique("damaged");
+        let name = topic.clone();
+        let script =
+            move |request: &Request| if is_pull_of(&name, request) { answer(&name, request) } else { None };
+        let server = Pulled::start(1, script).await?;
+        let manager = MqClientManager::new(cluster(&server.name_server()));
+        let mut config = LitePullConfig::default();
+        config.consume_from = ConsumeFrom::First;
+        config.pull_error_delay = Duration::from_millis(10);
+        let mut consumer = LitePullConsumer::builder(unique("group")).config(config).build(&manager)?;
+        consumer.subscribe(topic.as_str(), "*").await?;
+        manager.start().await?;
+
+        let mut polled = Vec::new();
+        while polled.len() < 6 {
+            let messages = consumer.poll(wait::LIMIT).await?;
+            ensure!(!messages.is_empty(), "only {polled:?} came");
+            polled.extend(messages.iter().map(|message| message.body_str().into_owned()));
+        }
+
+        ensure!(polled == ["0", "2", "4", "6", "8", "10"], "{polled:?}");
+        consumer.commit().await?;
+        ensure!(server.stored() == Some(11), "{:?}", server.stored());
+        for (offset, reason) in
+            [("1", "CRC"), ("3", "magic"), ("5", "unpacked"), ("7", "its offset is"), ("9", "its length")]
+        {
+            let passed = "a message cannot be read: it is passed over";
+            log::until_logged(&[passed, &topic, &format!("offset={offset} "), reason]).await?;
         }
         manager.shutdown().await?;
         Ok(())

@@ -1,7 +1,7 @@
 //! Messages for those who ask for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::{MqClientManager, ServiceState};
@@ -21,6 +21,7 @@ on_each_server! { Shared:
     a_tag_filter_passes_foreign_tags_and_the_offset_moves,
     two_members_share_the_queues_and_the_rest_goes_to_the_one_that_stays,
     a_topic_may_be_subscribed_and_given_up_while_the_consumer_runs,
+    another_filter_takes_effect_at_once_and_nothing_is_passed_over,
     a_place_in_a_queue_may_be_sought_by_offset_end_and_time,
     a_place_that_is_not_in_the_queue_or_not_ours_is_refused,
     a_paused_queue_brings_nothing_until_it_is_resumed,
@@ -267,6 +268,34 @@ async fn a_topic_may_be_subscribed_and_given_up_while_the_consumer_runs(server: 
     assert_eq!(set(&member.poll(1).await?), sent);
     member.ensure_silence().await?;
     member.stop().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn another_filter_takes_effect_at_once_and_nothing_is_passed_over(server: Server) -> Result<()> {
+    let (topic, group) = (unique("changing"), unique("group"));
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut member = Member::start(server.cluster(), &group, config(), async |consumer| {
+        consumer.subscribe(topic.as_str(), "a").await
+    })
+    .await?;
+    let of = |body: &'static str| Message::new(topic.as_str()).tag(&body[..1]).body(body);
+    send_all(&producer, ["a1", "b1"].map(of)).await?;
+    ensure!(bodies(&member.poll(1).await?) == ["a1"]);
+    // The pull that waits at the broker now has the tag of before, and would pass over those of the other.
+    member.ensure_silence().await?;
+
+    member.consumer.subscribe(topic.as_str(), "b").await?;
+    for body in ["b2", "a2", "b3"] {
+        send_all(&producer, [of(body)]).await?;
+    }
+
+    let begun = Instant::now();
+    ensure!(bodies(&member.poll(2).await?) == ["b2", "b3"]);
+    // Far less than the pull would have waited.
+    ensure!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    member.manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }

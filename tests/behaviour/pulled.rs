@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 const PULL: i64 = 11;
+const LITE_PULL: i64 = 361;
 const QUERY_OFFSET: i64 = 14;
 const UPDATE_OFFSET: i64 = 15;
 const MAX_OFFSET: i64 = 30;
@@ -207,7 +208,7 @@ async fn serve(mut stream: TcpStream, member: usize, known: &Known) -> Result<()
         };
         lock(&known.asked).push(request.clone());
         let answer = (known.script)(&request).unwrap_or_else(|| usual(&request, body, known));
-        if request.code == PULL && answer.code == NOT_FOUND {
+        if matches!(request.code, PULL | LITE_PULL) && answer.code == NOT_FOUND {
             tokio::time::sleep(PULL_PATIENCE).await;
         }
         if answer.code < 0 || header["flag"].as_i64() == Some(2) {
@@ -249,7 +250,7 @@ fn usual(request: &Request, body: &[u8], known: &Known) -> Answer {
         }
         QUERY_OFFSET => (QUERY_NOT_FOUND, empty(), Vec::new()),
         MAX_OFFSET | 29 | 31 => (0, json!({ "offset": "0" }), Vec::new()),
-        PULL => return pull_answer(NOT_FOUND, request.number("queueOffset"), 0, Vec::new()),
+        PULL | LITE_PULL => return pull_answer(NOT_FOUND, request.number("queueOffset"), 0, Vec::new()),
         _ => (0, empty(), Vec::new()),
     };
     Answer { code, fields, body }

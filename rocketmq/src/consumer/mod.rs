@@ -32,6 +32,7 @@ mod queue;
 mod queue_listener;
 mod rate_limit;
 mod rebalance;
+mod records;
 mod reset;
 mod running;
 mod running_info;

@@ -11,11 +11,12 @@ use tracing::{error, warn};
 use super::Shared;
 use super::process_queue::ProcessQueue;
 use super::queue::OwnedQueue;
+use super::records::records;
 use super::subscriptions::Table;
 use crate::client::namespace;
 use crate::config::Undecodable;
 use crate::listener::Handler;
-use crate::message::{MessageExt, RecordError, stored};
+use crate::message::{MessageExt, RecordError};
 
 /// What is to become of the records of one answer.
 #[derive(Debug, Default)]
@@ -57,24 +58,18 @@ impl Shared {
         let is_retry = owned.queue.topic == *subscriptions.retry_topic()
             || wanted.is_none() && namespace::is_retry_topic(&owned.queue.topic);
         let mut sifted = Sifted::default();
-        let mut expected = begin;
-        for record in stored::decode_all(body, self.max_body_bytes) {
-            let mut message = match record.and_then(|message| within(message, end)) {
+        for record in records(body, self.max_body_bytes, begin..end) {
+            let mut message = match record {
                 Ok(message) => message,
-                Err(error) => {
-                    // A damaged record may say any offset.
-                    let is_likely = (expected..end).contains(&error.queue_offset);
-                    let offset = if is_likely { error.queue_offset } else { expected };
-                    expected = offset + 1;
-                    if error.ends_answer {
-                        sifted.cut_at = Some((offset, error));
-                        break;
-                    }
+                Err((offset, error)) if error.ends_answer => {
+                    sifted.cut_at = Some((offset, error));
+                    break;
+                }
+                Err((offset, error)) => {
                     sifted.places.push(Place::Unreadable { offset, error });
                     continue;
                 }
             };
-            expected = expected.max(message.queue_offset() + 1);
             message.set_broker_name(Arc::clone(&owned.queue.broker_name));
             let listener = if is_retry {
                 message.restore_topic(subscriptions.retry_topic());
@@ -168,18 +163,4 @@ impl<'t> Sifted<'t> {
     pub(super) fn into_places(self) -> Vec<Place<'t>> {
         self.places
     }
-}
-
-/// A message beyond the end of its answer would keep those after it from being put into the queue.
-fn within(message: MessageExt, end: i64) -> Result<MessageExt, RecordError> {
-    if message.queue_offset() < end {
-        return Ok(message);
-    }
-    let reason = format!("its offset is {}, but the answer ends before {end}", message.queue_offset());
-    Err(RecordError {
-        queue_offset: -1,
-        commit_log_offset: message.commit_log_offset(),
-        reason,
-        ends_answer: false,
-    })
 }

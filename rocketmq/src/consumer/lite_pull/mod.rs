@@ -139,7 +139,8 @@ impl LitePullConsumer {
     /// Subscribes the messages of `topic` that match `filter`: before the start or after it, then in place of the
     /// filter that the topic has by now. Queues come with the next rebalance, which begins at once.
     ///
-    /// What is held already still comes by the old filter. All members of a group must subscribe the same.
+    /// What is held already still comes by the old filter; no message that is sent from now on is chosen by it. All members of
+    /// a group must subscribe the same.
     ///
     /// # Errors
     ///

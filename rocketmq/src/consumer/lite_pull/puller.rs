@@ -1,18 +1,20 @@
 //! The task of one queue: asks for messages and holds them until somebody polls. Source: `behaviour.md` section 4.2.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time;
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use super::queue::{AssignedQueue, Step};
 use super::running::Running;
 use super::selection::Wanted;
 use crate::client::{Access, PullAnswer, PullStatus};
 use crate::consumer::puller::{FLOW_CONTROL_DELAY, FULL_DELAY, TAKEOVER_DELAY};
-use crate::message::{MessageExt, stored};
+use crate::consumer::records::records;
+use crate::message::MessageExt;
 use crate::protocol::header::{PullMessage, pull_flag};
 use crate::protocol::{Request, RequestCode, ResponseCode};
 use crate::remoting::RequestError;
@@ -28,13 +30,22 @@ pub(super) struct Puller {
     code: RequestCode,
     /// Which of the broker's addresses to ask, as it said last.
     broker_id: i64,
+    /// Where the last answer could not be read any further.
+    cut_at: Option<i64>,
     /// Whether the last request failed, so that a broker that is gone is reported once.
     is_failing: bool,
 }
 
 impl Puller {
     pub(super) fn new(shared: Arc<Running>, queue: Arc<AssignedQueue>) -> Self {
-        Self { shared, queue, code: RequestCode::LITE_PULL_MESSAGE, broker_id: 0, is_failing: false }
+        Self {
+            shared,
+            queue,
+            code: RequestCode::LITE_PULL_MESSAGE,
+            broker_id: 0,
+            cut_at: None,
+            is_failing: false,
+        }
     }
 
     /// Runs until the queue is no longer ours or the consumer stops. `takeover` says that another member may have had
@@ -96,7 +107,7 @@ impl Puller {
             Ok(answer) => {
                 self.works_again();
                 self.broker_id = answer.header.suggest_which_broker_id;
-                self.receive(epoch, answer, &wanted).await;
+                self.receive(epoch, offset, answer, &wanted).await;
             }
             Err(error) => self.pull_failed(&error).await,
         }
@@ -128,19 +139,31 @@ impl Puller {
         client.pull_as(self.code, &address, &request, config.pull_timeout).await
     }
 
-    async fn receive(&self, epoch: u64, answer: PullAnswer, wanted: &Wanted) {
+    async fn receive(&mut self, epoch: u64, begin: i64, answer: PullAnswer, wanted: &Wanted) {
+        if !wanted.is_same(&self.shared.wanted(&self.queue.topic)) {
+            // Another filter has come meanwhile. The answer must not count as passed over what it did not bring.
+            return;
+        }
         let next = answer.header.next_begin_offset;
         match answer.status {
-            PullStatus::Found => match self.decode(answer.body, wanted) {
-                Some(messages) => {
-                    let has_messages = !messages.is_empty();
-                    if self.queue.keep(epoch, messages, next) && has_messages {
-                        self.shared.arrived.notify_waiters();
-                    }
+            PullStatus::Found => {
+                let (messages, cut_at) = self.decode(answer.body, wanted, begin..next);
+                let is_new = cut_at.is_some() && cut_at != self.cut_at;
+                let next = match cut_at {
+                    None => next,
+                    Some(offset) if is_new => offset,
+                    // The broker has nothing better: that record is the one that is damaged.
+                    Some(offset) => offset + 1,
+                };
+                self.cut_at = cut_at;
+                let has_messages = !messages.is_empty();
+                if self.queue.keep(epoch, messages, next) && has_messages {
+                    self.shared.arrived.notify_waiters();
                 }
-                // Going on would lose what could not be told apart.
-                None => time::sleep(self.shared.config.pull_error_delay).await,
-            },
+                if is_new {
+                    time::sleep(self.shared.config.pull_error_delay).await;
+                }
+            }
             PullStatus::NoNewMessage | PullStatus::NoMatchedMessage => {
                 self.queue.keep(epoch, Vec::new(), next);
             }
@@ -153,30 +176,34 @@ impl Puller {
         }
     }
 
-    /// The messages of an answer that are wanted; `None` where it was not even a list of records. There is no retry
-    /// topic that an unreadable one could go to: it is reported and passed over.
-    fn decode(&self, body: Bytes, wanted: &Wanted) -> Option<Vec<MessageExt>> {
+    /// The messages of an answer about these offsets that are wanted, and where the rest cannot be told apart. There is no
+    /// retry topic that an unreadable one could go to: it is reported and passed over.
+    fn decode(&self, body: Bytes, wanted: &Wanted, offsets: Range<i64>) -> (Vec<MessageExt>, Option<i64>) {
+        let (group, queue) = (&self.shared.group, &self.queue.queue);
         let mut messages = Vec::new();
-        for record in stored::decode_all(body, self.shared.max_body_bytes) {
+        for record in records(body, self.shared.max_body_bytes, offsets) {
             match record {
                 Ok(mut message) => {
                     // Brokers compare the hashes of tags only.
                     if wanted.filter.accepts(message.tag()) {
-                        message.set_broker_name(Arc::clone(&self.queue.queue.broker_name));
+                        message.set_broker_name(Arc::clone(&queue.broker_name));
                         message.strip_namespace(self.shared.namespace());
                         messages.push(message);
                     }
                 }
-                Err(error) if error.ends_answer => {
-                    warn!(group = %self.shared.group, queue = %self.queue.queue, %error, "an answer cannot be read, it is asked for again");
-                    return None;
+                Err((offset, error)) if error.ends_answer && self.cut_at != Some(offset) => {
+                    warn!(%group, %queue, offset, %error, "an answer cannot be read from here on, it is asked for again");
+                    return (messages, Some(offset));
                 }
-                Err(error) => {
-                    warn!(group = %self.shared.group, queue = %self.queue.queue, offset = error.queue_offset, %error, "a message cannot be read: it is passed over");
+                Err((offset, error)) => {
+                    error!(%group, topic = %queue.topic, %queue, offset, %error, "a message cannot be read: it is passed over");
+                    if error.ends_answer {
+                        return (messages, Some(offset));
+                    }
                 }
             }
         }
-        Some(messages)
+        (messages, None)
     }
 
     async fn pull_failed(&mut self, error: &RequestError) {

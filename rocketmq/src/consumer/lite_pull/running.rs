@@ -290,6 +290,8 @@ impl Running {
             self.balanced.send_replace(false);
         }
         self.adopt();
+        // What waits at a broker was asked for by the filter of before.
+        self.queues().iter().for_each(|queue| queue.interrupt.notify_one());
         self.client.heartbeat_soon();
         self.wake.notify_one();
     }

@@ -104,6 +104,11 @@ impl Wanted {
         Self { filter, version }
     }
 
+    /// Whether nothing else has been wanted since.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.version == other.version
+    }
+
     /// As brokers hear it; `topic` is the one on the wire.
     pub(super) fn data(&self, topic: &str) -> SubscriptionData {
         union(topic, &[&self.filter], self.version)
