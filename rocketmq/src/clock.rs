@@ -56,6 +56,7 @@ impl Clock {
     }
 
     /// When the next of those will wake who sleep by it and [can be waited for](Self::sleep).
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.0.as_ref()?.sleepers().values().min().copied()
     }

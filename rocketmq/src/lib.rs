@@ -18,7 +18,7 @@
 //! [`run`] reads `rocketmq.yaml` ([`config`]), collects the annotated listeners of the program, checks everything, and
 //! starts a consumer for each group. [`App`] does the same for programs that have more to do; [`client`] has the
 //! manager for those that put [`PushConsumer`] and [`Producer`] together by hand. With `name_servers: embedded` the
-//! server is in the process ([`embedded`]).
+//! server is in the process ([`embedded`](#features)).
 //!
 //! # From nothing to a tested consumer
 //!
@@ -112,9 +112,9 @@
 //!
 //! # Features
 //!
-//! - `embedded` (default): a name server and broker in this process, for development and tests.
+//! - `embedded` (default): a name server and broker in this process, `rocketmq::embedded`, for development and tests.
 //! - `health`: the status page (`health.listen`): `/livez`, `/readyz`, `/metrics` for Prometheus.
-//! - `testing`: the kit for the tests of an application ([`testing`]); for `dev-dependencies`.
+//! - `testing`: the kit for the tests of an application, `rocketmq::testing`; for `dev-dependencies`.
 //! - `tls`: TLS on the connections to name servers and brokers.
 
 mod app;

@@ -35,6 +35,7 @@ pub(crate) struct Entry {
 /// What became of a message after one call of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "it is the test kit that shows it"))]
 pub enum Fate {
     /// It is done.
     Acknowledged,
