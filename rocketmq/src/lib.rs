@@ -180,6 +180,7 @@ pub use trace::Tracer;
 pub mod __private {
     pub use crate::listener::{
         Argument, Arguments, FromMessage, IntoConsumeResult, IntoError, ListenerDef, Needs, Outcome,
+        SharedState,
     };
     pub use crate::producer::{CheckArguments, IntoTransaction, TransactionDef, undecided};
     pub use inventory;

@@ -38,6 +38,7 @@ pub use state::{State, StateKey};
 pub use consume_result::IntoError;
 pub use definition::{Arguments, ListenerDef, Needs};
 pub use from_message::Argument;
+pub use state::SharedState;
 
 // For the app, the consumers and the test kit.
 pub(crate) use around::Around;

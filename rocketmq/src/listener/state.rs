@@ -12,7 +12,20 @@ use super::{BadPayload, Delivery, FromMessage, Shape};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State<T>(pub T);
 
-impl<T: Clone + Send + Sync + 'static> FromMessage<'_> for State<T> {
+/// What can be state; all that is cloned for each call, by any thread. A trait of its own, so that one error says all of it.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the state of a listener",
+    label = "cannot be cloned, or cannot go to other threads",
+    note = "state is cloned for each call, on any thread: it is `Clone + Send + Sync + 'static`",
+    note = "derive `Clone`, or take it as `State<Arc<...>>`; with `Arc` in the place of `Rc`, with `Mutex` or atomics in the place of `Cell` and `RefCell`"
+)]
+pub trait SharedState: Clone + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + Sync + 'static> SharedState for T {}
+
+impl<T: SharedState> FromMessage<'_> for State<T> {
     const SHAPE: Shape = Shape::Neutral;
 
     fn from_message(delivery: &Delivery) -> Result<Self, BadPayload> {
