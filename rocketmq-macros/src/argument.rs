@@ -29,6 +29,9 @@ pub(crate) fn instead_of(ty: &Type) -> Option<String> {
                         .into(),
                 ),
                 ("State", Some("State")) => Some("`State` in `State`: write `State<T>` with the type that was given to the builder".into()),
+                ("State", None) if holds_trait_object(path) => {
+                    Some("state is a value that is cloned: write `State<Arc<dyn ...>>`, and give an `Arc<dyn ...>` to the builder".into())
+                }
                 ("Message", _) => Some("`Message` is one to be sent; a listener takes `MessageExt`".into()),
                 ("str", _) => Some("a listener takes the text as `String`".into()),
                 ("Vec", Some("u8")) => Some("a listener takes the bytes of the body as `Bytes`".into()),
@@ -54,11 +57,20 @@ fn name_of(ty: &Type) -> Option<String> {
 
 /// The name of the first type in the brackets of a path.
 fn inner_name(path: &TypePath) -> Option<String> {
+    inner(path).and_then(name_of)
+}
+
+fn holds_trait_object(path: &TypePath) -> bool {
+    matches!(inner(path), Some(Type::TraitObject(_)))
+}
+
+/// The first type in the brackets of a path.
+fn inner(path: &TypePath) -> Option<&Type> {
     let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else {
         return None;
     };
     arguments.args.iter().find_map(|argument| match argument {
-        GenericArgument::Type(ty) => name_of(ty),
+        GenericArgument::Type(ty) => Some(ty),
         _ => None,
     })
 }

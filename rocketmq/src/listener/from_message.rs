@@ -43,7 +43,7 @@ use crate::message::MessageExt;
     message = "`{Self}` cannot be an argument of a `#[rocketmq::listener]` or a `#[rocketmq::transaction]`",
     label = "cannot be taken out of a message",
     note = "both take MessageExt, &MessageExt, Json<T>, String, Bytes, State<T>, ConsumeContext, Producer, Producers or Result<…, BadPayload>; a listener also a batch: Vec<MessageExt>, &[MessageExt] or Vec<Json<T>>",
-    note = "for your own type, implement `rocketmq::FromMessage`, or take it as `State<{Self}>` if it is shared application state"
+    note = "take it as `Json<{Self}>` if it is the body, as `State<{Self}>` if it is shared application state, or implement `rocketmq::FromMessage` for a type of your own"
 )]
 pub trait FromMessage<'a>: Sized {
     /// What the type needs of the delivery: one message, a batch, or neither.
