@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{LitStr, ReturnType, Type};
+use syn::{LitStr, Path, ReturnType, Type};
 
 use crate::function::Function;
 use crate::mistakes::Mistakes;
@@ -46,17 +46,20 @@ fn listener_descriptor(Listener { options, function }: &Listener) -> TokenStream
     let (tag, sql, cluster) = (option(&options.tag), option(&options.sql), option(&options.cluster));
     let (orderly, broadcast) = (options.orderly, options.broadcast);
     let (arguments, conditions) = (arguments(function), &function.conditions);
+    let library = library(options.library.as_ref());
     let call = call(
         function,
-        &quote! { ::rocketmq::__private::IntoConsumeResult },
+        &quote! { __rocketmq::IntoConsumeResult },
         &quote! { into_outcome },
-        &quote! { ::rocketmq::__private::Outcome::from },
+        &quote! { __rocketmq::Outcome::from },
     );
     quote! {
         #(#conditions)*
+        #[allow(unused_qualifications)]
         const _: () = {
-            ::rocketmq::__private::inventory::submit! {
-                ::rocketmq::__private::ListenerDef {
+            #library
+            __rocketmq::inventory::submit! {
+                __rocketmq::ListenerDef {
                     #place
                     group: #group,
                     topic: #topic,
@@ -73,20 +76,23 @@ fn listener_descriptor(Listener { options, function }: &Listener) -> TokenStream
     }
 }
 
-fn transaction_descriptor(Transaction { producer, function }: &Transaction) -> TokenStream {
+fn transaction_descriptor(Transaction { producer, library: at, function }: &Transaction) -> TokenStream {
+    let library = library(at.as_ref());
     let (place, conditions) = (place(function), &function.conditions);
     let arguments = checked_arguments(function, "CheckArguments");
     let call = call(
         function,
-        &quote! { ::rocketmq::__private::IntoTransaction },
+        &quote! { __rocketmq::IntoTransaction },
         &quote! { into_transaction },
-        &quote! { ::rocketmq::__private::undecided },
+        &quote! { __rocketmq::undecided },
     );
     quote! {
         #(#conditions)*
+        #[allow(unused_qualifications)]
         const _: () = {
-            ::rocketmq::__private::inventory::submit! {
-                ::rocketmq::__private::TransactionDef {
+            #library
+            __rocketmq::inventory::submit! {
+                __rocketmq::TransactionDef {
                     #place
                     producer: #producer,
                     arguments: #arguments,
@@ -97,20 +103,28 @@ fn transaction_descriptor(Transaction { producer, function }: &Transaction) -> T
     }
 }
 
+/// The library under a name of its own, so that one error says that it is not where it was looked for.
+fn library(at: Option<&Path>) -> TokenStream {
+    match at {
+        Some(path) => quote_spanned! { path.span() => use #path::__private as __rocketmq; },
+        None => quote! { use ::rocketmq::__private as __rocketmq; },
+    }
+}
+
 /// Where the function is.
 fn place(function: &Function) -> TokenStream {
     let name = LitStr::new(&format!("::{}", function.name.unraw()), function.name.span());
     quote! {
-        name: ::rocketmq::__private::concat!(::rocketmq::__private::module_path!(), #name),
-        file: ::rocketmq::__private::file!(),
-        line: ::rocketmq::__private::line!(),
+        name: __rocketmq::concat!(__rocketmq::module_path!(), #name),
+        file: __rocketmq::file!(),
+        line: __rocketmq::line!(),
     }
 }
 
 fn option(text: &Option<LitStr>) -> TokenStream {
     match text {
-        Some(text) => quote! { ::rocketmq::__private::Option::Some(#text) },
-        None => quote! { ::rocketmq::__private::Option::None },
+        Some(text) => quote! { __rocketmq::Option::Some(#text) },
+        None => quote! { __rocketmq::Option::None },
     }
 }
 
@@ -120,9 +134,8 @@ fn arguments(function: &Function) -> TokenStream {
     let arguments = checked_arguments(function, "Arguments");
     match &function.output {
         ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => {
-            let replies =
-                quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::IntoConsumeResult>::REPLIES };
-            quote_spanned! { ty.span() => ::rocketmq::__private::Arguments::with_result(#arguments, #replies) }
+            let replies = quote_spanned! { ty.span() => <#ty as __rocketmq::IntoConsumeResult>::REPLIES };
+            quote_spanned! { ty.span() => __rocketmq::Arguments::with_result(#arguments, #replies) }
         }
         _ => arguments,
     }
@@ -130,18 +143,17 @@ fn arguments(function: &Function) -> TokenStream {
 
 /// The arguments as a `kind`; that the message is not among them stands under the function's name.
 fn checked_arguments(function: &Function, kind: &str) -> TokenStream {
-    let needs =
-        function.arguments.iter().fold(quote! { ::rocketmq::__private::Needs::NONE }, |before, ty| {
-            let (kind, argument) = (Ident::new(kind, ty.span()), argument(ty));
-            quote_spanned! { ty.span() => ::rocketmq::__private::#kind::and(#before, #argument) }
-        });
+    let needs = function.arguments.iter().fold(quote! { __rocketmq::Needs::NONE }, |before, ty| {
+        let (kind, argument) = (Ident::new(kind, ty.span()), argument(ty));
+        quote_spanned! { ty.span() => __rocketmq::#kind::and(#before, #argument) }
+    });
     let (kind, all) = (Ident::new(kind, function.name.span()), function.arguments.iter().map(argument));
     let all = quote! { #(#all),* };
-    quote_spanned! { function.name.span() => ::rocketmq::__private::#kind::new(&[#all], #needs) }
+    quote_spanned! { function.name.span() => __rocketmq::#kind::new(&[#all], #needs) }
 }
 
 fn argument(ty: &Type) -> TokenStream {
-    quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::ARGUMENT }
+    quote_spanned! { ty.span() => <#ty as __rocketmq::FromMessage<'_>>::ARGUMENT }
 }
 
 /// A direct call for each argument, and of `result::method` for the result, so that an error stands under the type that
@@ -170,17 +182,16 @@ fn call(
         #into_result(#name(#(#names),*).await)
     };
     // Under the function's name stands the error for a future that is not `Send`.
-    quote_spanned! { name.span() => |#delivery| ::rocketmq::__private::Box::pin(async move { #future }) }
+    quote_spanned! { name.span() => |#delivery| __rocketmq::Box::pin(async move { #future }) }
 }
 
 fn extraction(ty: &Type, name: &Ident, delivery: &Ident, bad: &TokenStream) -> TokenStream {
     let value = Ident::new("__value", Span::mixed_site());
-    let from_message =
-        quote_spanned! { ty.span() => <#ty as ::rocketmq::__private::FromMessage<'_>>::from_message };
+    let from_message = quote_spanned! { ty.span() => <#ty as __rocketmq::FromMessage<'_>>::from_message };
     quote! {
         let #name = match #from_message(&#delivery) {
-            ::rocketmq::__private::Result::Ok(#value) => #value,
-            ::rocketmq::__private::Result::Err(#value) => return #bad(#value),
+            __rocketmq::Result::Ok(#value) => #value,
+            __rocketmq::Result::Err(#value) => return #bad(#value),
         };
     }
 }

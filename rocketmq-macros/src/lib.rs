@@ -37,6 +37,7 @@ use proc_macro::TokenStream;
 /// | `orderly` | flag | concurrent | The messages of a queue are handled one after the other, each until it succeeds. |
 /// | `broadcast` | flag | clustering | Every instance of the group gets every message; not with `orderly`. |
 /// | `cluster` | text | the one at the top level | A name under `clusters:` in the configuration. |
+/// | `crate` | path, as text or plain | `::rocketmq` | Where this library is: `crate = "mq"` where `Cargo.toml` says `mq = { package = "rocketmq" }`, or `crate = "company::rocketmq"` where another crate exports it. |
 ///
 /// A text may hold `${name}` or `${name:default}`, which the configuration resolves. How many run at once, how large
 /// a batch is, how often and when a message is delivered again: that is configuration, too, not code.
@@ -70,6 +71,7 @@ pub fn listener(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | Option | Form | Meaning |
 /// |---|---|---|
 /// | `producer` | text, required | The producer's name under `producers:` in the configuration, which says `transaction: true`. |
+/// | `crate` | path, as text or plain | Where this library is, if it has another name than `rocketmq`: see [`listener`](macro@listener). |
 ///
 /// The text may hold `${name}` or `${name:default}`. Each producer has one check; for two producers write the attribute
 /// twice. How many checks run at once is configuration: `check:` of the producer.

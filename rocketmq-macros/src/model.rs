@@ -1,10 +1,10 @@
 //! A listener, checked: what its options say, and what its function is.
 
-use syn::LitStr;
+use syn::{LitStr, Path};
 
 use crate::function::Function;
 use crate::mistakes::Mistakes;
-use crate::options::{check_missing, check_names, find, flag, text};
+use crate::options::{check_missing, check_names, find, flag, library, text};
 use crate::parse::{Item, LISTENER, Opt};
 use crate::rules;
 
@@ -25,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) orderly: bool,
     pub(crate) broadcast: bool,
     pub(crate) cluster: Option<LitStr>,
+    pub(crate) library: Option<Path>,
 }
 
 impl Listener {
@@ -53,8 +54,9 @@ impl Options {
         let cluster = text(options, "cluster", rules::check_text, mistakes);
         let orderly = flag(options, "orderly", mistakes);
         let broadcast = flag(options, "broadcast", mistakes);
+        let library = library(options, mistakes);
         let (group, topic) = group.zip(topic)?;
-        Some(Self { group, topic, tag, sql, orderly, broadcast, cluster })
+        Some(Self { group, topic, tag, sql, orderly, broadcast, cluster, library })
     }
 }
 

@@ -3,7 +3,7 @@
 use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Expr, Lit, LitStr};
+use syn::{Expr, ExprPath, Lit, LitStr, Path};
 
 use crate::elsewhere::elsewhere;
 use crate::mistakes::Mistakes;
@@ -83,6 +83,21 @@ fn as_text(value: &Expr) -> Option<&LitStr> {
         Expr::Group(group) => as_text(&group.expr),
         _ => None,
     }
+}
+
+/// Where the library is, if it is not `::rocketmq`.
+pub(crate) fn library(options: &[Opt], mistakes: &mut Mistakes) -> Option<Path> {
+    let option = find(options, "crate")?;
+    let path = match &option.value {
+        Some(Expr::Path(ExprPath { path, qself: None, .. })) => Some(path.clone()),
+        Some(value) => as_text(value).and_then(|text| text.parse().ok()),
+        None => None,
+    };
+    if path.is_none() {
+        let span = option.value.as_ref().map_or(option.name.span(), Spanned::span);
+        mistakes.add(span, "`crate` takes the path of the library where it has another name than `rocketmq`: crate = \"...\"");
+    }
+    path
 }
 
 /// Whether a flag is there.

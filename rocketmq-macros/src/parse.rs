@@ -30,7 +30,7 @@ pub(crate) struct Macro {
 pub(crate) const LISTENER: Macro = Macro {
     thing: "a listener",
     attribute: "rocketmq::listener",
-    options: &["group", "topic", "tag", "sql", "orderly", "broadcast", "cluster"],
+    options: &["group", "topic", "tag", "sql", "orderly", "broadcast", "cluster", "crate"],
     required_names: &["group", "topic"],
     required: "group = \"...\", topic = \"...\"",
     in_the_file: &[
@@ -67,7 +67,7 @@ pub(crate) const LISTENER: Macro = Macro {
 pub(crate) const TRANSACTION: Macro = Macro {
     thing: "a check",
     attribute: "rocketmq::transaction",
-    options: &["producer"],
+    options: &["producer", "crate"],
     required_names: &["producer"],
     required: "producer = \"...\"",
     in_the_file: &["group", "cluster", "concurrency", "queue", "timeout"],

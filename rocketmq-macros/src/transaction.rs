@@ -1,10 +1,10 @@
 //! The check of a producer's transactions, checked: which producer, and what its function is.
 
-use syn::LitStr;
+use syn::{LitStr, Path};
 
 use crate::function::Function;
 use crate::mistakes::Mistakes;
-use crate::options::{check_missing, check_names, text};
+use crate::options::{check_missing, check_names, library, text};
 use crate::parse::{Item, Opt, TRANSACTION};
 use crate::rules;
 
@@ -12,6 +12,7 @@ use crate::rules;
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) producer: LitStr,
+    pub(crate) library: Option<Path>,
     pub(crate) function: Function,
 }
 
@@ -24,8 +25,10 @@ impl Transaction {
         }
         check_names(options, &TRANSACTION, &mut mistakes);
         let producer = text(options, "producer", rules::check_text, &mut mistakes);
+        let library = library(options, &mut mistakes);
         let function = mistakes.collect(item).map(|item| Function::new(item, &TRANSACTION, &mut mistakes));
-        let transaction = producer.zip(function).map(|(producer, function)| Self { producer, function });
+        let transaction =
+            producer.zip(function).map(|(producer, function)| Self { producer, library, function });
         mistakes.none_or(transaction)
     }
 }

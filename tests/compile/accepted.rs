@@ -167,6 +167,17 @@ macro_rules! subscribe {
 
 subscribe!(by_macro, "by-macro");
 
+// The library where another crate exports it.
+mod company {
+    pub(crate) use rocketmq as queue;
+}
+
+#[company::queue::listener(group = "g", topic = "company", crate = "company::queue")]
+async fn in_company(_: MessageExt) {}
+
+#[company::queue::listener(group = "g", topic = "company-too", crate = crate::company::queue)]
+async fn in_company_too(_: MessageExt) {}
+
 #[tokio::main]
 async fn main() {
     // In a function, as in a test.
@@ -174,7 +185,7 @@ async fn main() {
     async fn inner(_: MessageExt) {}
 
     let definitions: Vec<_> = inventory::iter::<ListenerDef>().collect();
-    assert_eq!(definitions.len(), 20);
+    assert_eq!(definitions.len(), 22);
     for definition in definitions {
         let expected = match definition.topic {
             "text" => "Failed(\"{\\\"id\\\":1,\\\"customer\\\":\\\"x\\\"}!\")",

@@ -110,10 +110,20 @@ mod hygiene {
     }
 }
 
+// The library where another crate exports it.
+mod company {
+    pub(crate) use rocketmq as queue;
+}
+
+#[company::queue::transaction(producer = "company", crate = "company::queue")]
+async fn in_company(_: MessageExt) -> Transaction {
+    Transaction::Commit
+}
+
 #[tokio::main]
 async fn main() {
     let definitions: Vec<_> = inventory::iter::<TransactionDef>().collect();
-    assert_eq!(definitions.len(), 10);
+    assert_eq!(definitions.len(), 11);
     for definition in definitions {
         let expected = match definition.producer {
             "borrowed" => Ok(Transaction::Rollback),

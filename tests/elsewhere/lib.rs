@@ -1,8 +1,8 @@
-//! A listener in a crate of its own. Nothing here is called by name: whoever links the crate has the listener.
+//! A listener in a crate of its own, which has the library under another name. Nothing here is called by name: whoever links the crate has the listener.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rocketmq::State;
+use mq::State;
 
 /// The bodies that the listener has handled.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,7 @@ impl Book {
     }
 }
 
-#[rocketmq::listener(group = "${declared.name}-elsewhere", topic = "${declared.name}-elsewhere")]
+#[mq::listener(crate = "mq", group = "${declared.name}-elsewhere", topic = "${declared.name}-elsewhere")]
 async fn writes_down(body: String, State(book): State<Book>) {
     book.0.lock().unwrap_or_else(PoisonError::into_inner).push(body);
 }
