@@ -37,7 +37,7 @@ pub struct ClusterConfig {
 impl ClusterConfig {
     pub(super) fn read(&mut self, keys: &mut Section<'_, '_>) {
         keys.document(Self::FIELDS);
-        if !keys.has("name_servers") && !keys.is_by_hand() {
+        if !keys.has("name_servers") && !keys.seems_to_have("name_servers") && !keys.is_by_hand() {
             // Not quietly the embedded server: in production that would be a cluster that nobody sees.
             keys.problem_with(
                 "name_servers",
@@ -154,6 +154,9 @@ impl Value for NameServers {
 
 fn check_address(address: &str) -> Result<(), ValueError> {
     let wrong = |why: &str| Err(ValueError::new(format!("`{address}`: {why}")));
+    if let Some((scheme, rest)) = address.split_once("://") {
+        return wrong(&format!("leave `{scheme}://` out: `{rest}`"));
+    }
     let Some((host, port)) = address.rsplit_once(':') else {
         return wrong("the port is missing; a name server listens on 9876 unless told otherwise");
     };

@@ -78,7 +78,11 @@ fn named<'k>(
     match matches.as_slice() {
         [] => {
             let name = below.split(SEPARATOR).next().unwrap_or(below);
-            let near = suggestion(name, &names, &format!("the {section} are"));
+            let near = match two_underscores(name, &names) {
+                Some(near) => near,
+                None if names.is_empty() => format!("; name it in the file first, under `{section}:`"),
+                None => suggestion(name, &names, &format!("the {section} are")),
+            };
             Err(format!("there is no {kind} `{name}`{near}"))
         }
         [(rest, one), (also, other), ..] if rest == also => {
@@ -98,6 +102,16 @@ fn names<'t>(section: &str, tree: &'t Map<String, Value>) -> Vec<&'t str> {
     }
     names.sort_unstable();
     names
+}
+
+/// What is meant where one underscore stands for the two between a key and the next one.
+pub(super) fn two_underscores(key: &str, known: &[&str]) -> Option<String> {
+    let meant = known.iter().find_map(|known| {
+        let known = as_variable(known);
+        let rest = key.strip_prefix(&known)?.strip_prefix('_')?;
+        Some(format!("{known}{SEPARATOR}{rest}").to_uppercase())
+    })?;
+    Some(format!("; two underscores stand between one key and the next: `{meant}`"))
 }
 
 /// A shell sets no variable with `-`, `.`, `%` or `|` in its name; `_` stands for each.

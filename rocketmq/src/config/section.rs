@@ -13,7 +13,8 @@ use serde_json::Value as Json;
 
 use super::cluster::Secret;
 use super::documented::{Fields, documentation};
-use super::nearest::suggestion;
+use super::environment::two_underscores;
+use super::nearest::{nearest, suggestion};
 use super::outline::{Key, Kind};
 use super::place::{KeyPath, Places};
 use super::placeholder::{Placeholders, Scalar, Unresolved};
@@ -242,6 +243,11 @@ impl<'a> Section<'_, 'a> {
         self.left.contains_key(key)
     }
 
+    /// Whether `key` is there under a name that is no key, and will be told of as such.
+    pub(super) fn seems_to_have(&self, key: &str) -> bool {
+        self.left.keys().any(|left| nearest(left, [key]).is_some())
+    }
+
     /// Whether there is no file at all.
     pub(super) fn is_by_hand(&self) -> bool {
         self.reader.by_hand
@@ -378,7 +384,11 @@ impl<'a> Section<'_, 'a> {
     fn refuse_what_is_left(&mut self) {
         for key in BTreeSet::from_iter(self.left.keys()) {
             let path = self.path_of(key);
-            let near = suggestion(key, &self.known, "the keys here are");
+            let from_environment = self.reader.places.is_environment(&path);
+            let near = match from_environment.then(|| two_underscores(key, &self.known)).flatten() {
+                Some(near) => near,
+                None => suggestion(key, &self.known, "the keys here are"),
+            };
             let message = format!("{}: unknown key{near}", path.join("."));
             self.reader.problems.push(self.reader.places.problem_at_key(&path, message));
         }

@@ -21,7 +21,7 @@ pub(crate) struct Tls(Infallible);
 
 impl Tls {
     pub(crate) fn new(_: &TlsSettings) -> Result<Self, String> {
-        Err("TLS needs the feature `tls` of the crate `rocketmq`".to_owned())
+        Err("TLS needs the feature `tls`: `cargo add rocketmq --features tls`".to_owned())
     }
 
     #[expect(clippy::unused_async, reason = "it is async where there is something to do")]

@@ -239,6 +239,46 @@ fn text_that_is_no_configuration_is_refused_at_its_place() {
 }
 
 #[test]
+fn a_misspelt_key_is_one_mistake_not_also_one_that_is_missing() {
+    for text in ["name_server: a:1", "nameServers: a:1"] {
+        let problems = errors(text);
+        assert!(
+            problems.contains("1 problem\n") && problems.contains("did you mean `name_servers`?"),
+            "{problems}"
+        );
+    }
+}
+
+#[test]
+fn an_address_is_written_without_a_scheme() {
+    let problems = errors("name_servers: http://10.0.0.1:9876");
+    assert!(problems.contains("leave `http://` out: `10.0.0.1:9876`"), "{problems}");
+}
+
+#[test]
+fn variables_that_lead_nowhere_say_how_they_are_written() {
+    const FILE: &str = "name_servers: a:1\ngroups: { my-orders: {} }";
+    let no_groups = "name_servers: a:1";
+    for (text, variable, words) in [
+        (
+            no_groups,
+            "ROCKETMQ__CLIENT_REQUEST_TIMEOUT",
+            "between one key and the next: `CLIENT__REQUEST_TIMEOUT`",
+        ),
+        (FILE, "ROCKETMQ__GROUPS__MY_ORDERS_BATCH", "between one key and the next: `MY_ORDERS__BATCH`"),
+        (FILE, "ROCKETMQ__DEFAULTS__FLOW_SPAN", "between one key and the next: `FLOW__SPAN`"),
+        (
+            no_groups,
+            "ROCKETMQ__GROUPS__ORDERS__BATCH",
+            "no group `orders`; name it in the file first, under `groups:`",
+        ),
+    ] {
+        let problems = load(text, &[(variable, "8")]).unwrap_err().to_string();
+        assert!(problems.contains("1 problem\n") && problems.contains(words), "{variable}: {problems}");
+    }
+}
+
+#[test]
 fn clusters_with_the_same_servers_have_clients_of_different_names() {
     let text = "name_servers: a:1;b:1
 client: { instance: orders }
