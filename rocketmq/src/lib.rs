@@ -149,7 +149,7 @@ mod tasks;
 pub mod testing;
 mod trace;
 
-pub use app::{App, AppBuilder, GroupHealth, Health, check, run};
+pub use app::{App, AppBuilder, GroupHealth, Health, Listener, check, run};
 pub use bytes::Bytes;
 pub use config::Config;
 pub use consumer::allocate;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::instruments::Instruments;
-use super::plan::{ByHand, Listeners, Plan};
+use super::listener::Listener;
+use super::plan::{Listeners, Plan};
 use super::{App, signals};
 use crate::config::{Config, LoadedConfig};
 use crate::consumer::{ConsumeHook, ConsumeHooks, FilterHook};
 use crate::error::{Error, Result};
 use crate::listener::{
-    Around, Delivery, Filter, Handler, IntoConsumeResult, Next, Outcome, State, StateMap, listeners,
+    Around, Delivery, Filter, IntoConsumeResult, Next, Outcome, State, StateMap, listeners,
 };
 use crate::message::MessageExt;
 use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producers, SendHook, checks};
@@ -28,7 +29,7 @@ pub struct AppBuilder {
     state_with: Vec<MakeState>,
     arounds: Vec<Around>,
     group_arounds: Vec<(String, Around)>,
-    by_hand: Vec<ByHand>,
+    by_hand: Vec<Listener>,
     checks: Vec<(String, CheckHandler)>,
     without_linked: bool,
     send_hooks: Hooks,
@@ -173,9 +174,11 @@ impl AppBuilder {
     /// Adds a listener that is not annotated: a function from a list of messages (at most the group's `batch`) to what
     /// became of them.
     ///
-    /// Strings may hold `${name}` and `${name:default}`, as in the attribute.
+    /// Strings may hold `${name}` and `${name:default}`, as in the attribute. For one that is in order, that broadcasts, or
+    /// that listens to another cluster, see [`listener_with`](Self::listener_with).
+    #[track_caller]
     pub fn listener<F, Fut>(
-        mut self,
+        self,
         group: impl Into<String>,
         topic: impl Into<String>,
         filter: impl Into<Filter>,
@@ -185,10 +188,12 @@ impl AppBuilder {
         F: Fn(Vec<MessageExt>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: IntoConsumeResult> + Send + 'static,
     {
-        let (group, topic, filter) = (group.into(), topic.into(), filter.into());
-        let place = format!("the listener of {topic} for {filter}, given to the builder");
-        let handler = Handler::from_fn(place.clone(), function);
-        self.by_hand.push(ByHand { group, topic, filter, handler, place });
+        self.listener_with(Listener::new(group, topic, filter, function))
+    }
+
+    /// Adds a listener that is not annotated, with whatever else is to be said of it.
+    pub fn listener_with(mut self, listener: Listener) -> Self {
+        self.by_hand.push(listener);
         self
     }
 

@@ -6,6 +6,7 @@
 mod builder;
 mod checks;
 mod instruments;
+mod listener;
 mod parts;
 mod plan;
 mod signals;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 pub use builder::AppBuilder;
 #[cfg(feature = "testing")]
 pub(crate) use instruments::Instruments;
+pub use listener::Listener;
 
 #[cfg(not(feature = "testing"))]
 use self::instruments::Instruments;
@@ -450,7 +452,7 @@ impl Running {
     ) -> Result<crate::config::ClusterConfig> {
         if cluster.name_servers == crate::config::NameServers::Embedded {
             return Err(Error::other(
-                "`name_servers: embedded` needs the feature `embedded` of the crate `rocketmq`",
+                "`name_servers: embedded` needs the feature `embedded`: `cargo add rocketmq --features embedded`",
             ));
         }
         Ok(cluster)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::checks::{self, Checks};
+use super::listener::Listener;
 use crate::config::{
     ClusterConfig, ConfigErrors, ConsumeMode, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers,
     Problem, ProducerConfig, check_group, check_topic,
@@ -37,20 +38,10 @@ pub(super) struct PlannedGroup {
     pub(super) consume_hooks: ConsumeHooks,
 }
 
-/// A listener that was given to the builder.
-#[derive(Debug)]
-pub(super) struct ByHand {
-    pub(super) group: String,
-    pub(super) topic: String,
-    pub(super) filter: Filter,
-    pub(super) handler: Handler,
-    pub(super) place: String,
-}
-
 /// All listeners, and what they are called with.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    pub(super) by_hand: Vec<ByHand>,
+    pub(super) by_hand: Vec<Listener>,
     pub(super) annotated: Vec<&'static ListenerDef>,
     /// `None` where state is not looked at.
     pub(super) state: Option<Arc<StateMap>>,
@@ -212,7 +203,7 @@ fn make(
 /// Keys that can be set and do nothing yet, or cannot work: better an error than a setting without effect.
 fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     #[cfg(not(feature = "health"))]
-    const NO_STATUS_PAGE: &str = "needs the feature `health` of the crate `rocketmq`";
+    const NO_STATUS_PAGE: &str = "needs the feature `health`: `cargo add rocketmq --features health`";
     const NO_SECOND_PORT: &str = "the embedded server has no second port; remove it";
     let config = &loaded.config;
     let mut refuse = |is_set: bool, key: &str, why: &str| {
@@ -274,26 +265,9 @@ fn declared(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigEr
         let handler = handler.within(around_listeners_of(&group, &arounds, &group_arounds));
         declared.extend(resolve(loaded, definition, handler, problems));
     }
-    for ByHand { group, topic, filter, handler, place } in by_hand {
-        let name = loaded.resolve(&group).unwrap_or_default();
-        let handler = handler.with_state(state.clone().unwrap_or_default());
-        let handler = handler.within(around_listeners_of(&name, &arounds, &group_arounds));
-        let mut text = |text: &str| resolved(loaded, text, &place, problems);
-        let (Some(group), Some(topic), Some(expression)) =
-            (text(&group), text(&topic), text(filter.expression()))
-        else {
-            continue;
-        };
-        let filter = filter.with_expression(expression);
-        let subscription = Subscription { topic: topic.into(), filter, handler, place };
-        let one = Declared {
-            cluster: DEFAULT_CLUSTER.to_owned(),
-            group,
-            orderly: false,
-            broadcast: false,
-            subscription,
-        };
-        declared.extend(checked(loaded, one, problems));
+    for listener in by_hand {
+        let within = |group: &str| around_listeners_of(group, &arounds, &group_arounds);
+        declared.extend(resolve_by_hand(loaded, listener, state.as_ref(), within, problems));
     }
     if chosen.is_none() {
         check_groups_of_arounds(&group_arounds, &declared, problems);
@@ -373,6 +347,30 @@ fn resolve(
     let subscription = Subscription { topic: topic?.into(), filter: filter?, handler, place };
     let (orderly, broadcast) = (definition.orderly, definition.broadcast);
     checked(loaded, Declared { cluster: cluster?, group: group?, orderly, broadcast, subscription }, problems)
+}
+
+fn resolve_by_hand(
+    loaded: &LoadedConfig,
+    listener: Listener,
+    state: Option<&Arc<StateMap>>,
+    arounds_of: impl Fn(&str) -> Vec<Around>,
+    problems: &mut ConfigErrors,
+) -> Option<Declared> {
+    let Listener { group, topic, filter, orderly, broadcast, cluster, handler, place } = listener;
+    let mut text = |text: &str| resolved(loaded, text, &place, problems);
+    let (group, topic, cluster) =
+        (text(&group), text(&topic), text(cluster.as_deref().unwrap_or(DEFAULT_CLUSTER)));
+    let (expression, group) = (text(filter.expression()), group?);
+    let handler = handler.with_state(state.cloned().unwrap_or_default()).within(arounds_of(&group));
+    let filter = filter.with_expression(expression?);
+    if orderly && broadcast {
+        problems.push(
+            Problem::new("a broadcast listener cannot be orderly: the broker locks queues only for clustering consumers")
+                .at(&place),
+        );
+    }
+    let subscription = Subscription { topic: topic?.into(), filter, handler, place };
+    checked(loaded, Declared { cluster: cluster?, group, orderly, broadcast, subscription }, problems)
 }
 
 fn resolved(loaded: &LoadedConfig, text: &str, place: &str, problems: &mut ConfigErrors) -> Option<String> {

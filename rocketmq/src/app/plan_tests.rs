@@ -33,12 +33,43 @@ fn problems(yaml: &str, annotated: &[&'static ListenerDef]) -> String {
 }
 
 fn plan(yaml: &str, annotated: &[&'static ListenerDef]) -> Result<Plan> {
+    plan_with(yaml, annotated, Vec::new())
+}
+
+fn plan_with(yaml: &str, annotated: &[&'static ListenerDef], by_hand: Vec<Listener>) -> Result<Plan> {
     let loaded = Config::from_yaml(yaml)?;
     let (annotated, state) = (annotated.to_vec(), Some(Arc::default()));
     let (checks, arounds, group_arounds) = (Checks::default(), Vec::new(), Vec::new());
-    let by_hand = Vec::new();
     let listeners = Listeners { by_hand, annotated, state, arounds, group_arounds, chosen: None, checks };
     Plan::make(&loaded, listeners, true)
+}
+
+#[test]
+fn a_listener_of_the_builder_can_be_all_that_an_annotated_one_can() {
+    static LEDGER: ListenerDef =
+        ListenerDef { orderly: true, cluster: Some("dr"), ..listener("app::ledger", 1, "ledger", "a") };
+    const CLUSTERS: &str = "name_servers: a:1\nclusters: { dr: { name_servers: b:1 } }\nvars: { far: dr }";
+    let by_hand = |topic: &str| Listener::new("ledger", topic, "*", |_| async {});
+    let ordered = || by_hand("b").orderly().cluster("${far}");
+    let told = Listener::new("told", "c", Filter::sql("a > 1"), |_| async {}).broadcast();
+    let plan = plan_with(CLUSTERS, &[&LEDGER], vec![ordered(), told]).unwrap();
+    let groups: Vec<_> =
+        plan.groups.iter().map(|group| (&*group.name, group.orderly, group.broadcast)).collect();
+    assert_eq!(groups, [("told", false, true), ("ledger", true, false)]);
+    assert_eq!((&*plan.groups[1].cluster, plan.groups[1].subscriptions.len()), ("dr", 2));
+
+    for (listener, words) in [
+        (by_hand("b").cluster("dr"), "its listeners disagree on `orderly`"),
+        (by_hand("b").orderly().cluster("rd"), "there is no cluster `rd`"),
+        (ordered().broadcast(), "a broadcast listener cannot be orderly"),
+        (by_hand("b").orderly().cluster("${near}"), "`${near}` is not set"),
+    ] {
+        let error = plan_with(CLUSTERS, &[&LEDGER], vec![listener]).unwrap_err().to_string();
+        let place = "the listener of b for *, given to the builder at rocketmq/src/app/plan_tests.rs:";
+        for part in [words, place] {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
+    }
 }
 
 #[test]

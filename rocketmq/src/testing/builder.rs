@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::App;
 use super::decided::Decided;
-use crate::app::Instruments;
+use crate::app::{Instruments, Listener};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, LoadedConfig, Sources};
 use crate::consumer::{ConsumeHook, FilterHook, Journal};
@@ -171,6 +171,7 @@ impl AppBuilder {
     }
 
     /// See [`crate::AppBuilder::listener`].
+    #[track_caller]
     pub fn listener<F, Fut>(
         mut self,
         group: impl Into<String>,
@@ -183,6 +184,12 @@ impl AppBuilder {
         Fut: Future<Output: IntoConsumeResult> + Send + 'static,
     {
         self.app = self.app.listener(group, topic, filter, function);
+        self
+    }
+
+    /// See [`crate::AppBuilder::listener_with`].
+    pub fn listener_with(mut self, listener: Listener) -> Self {
+        self.app = self.app.listener_with(listener);
         self
     }
 
