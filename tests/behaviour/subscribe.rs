@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ConsumeMode, RetryDelay};
+use rocketmq::config::{ConsumeMode, ConsumerConfig, RetryDelay};
 use rocketmq::{ConsumeResult, Filter, Message, MessageExt, PushConsumer};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -28,6 +28,7 @@ on_all_servers_at_once! { Shared:
 
 on_all_servers_of_5_at_once! { Shared:
     a_topic_that_is_popped_comes_and_goes_and_comes_again,
+    another_expression_takes_effect_at_once_also_where_messages_are_popped,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -192,35 +193,47 @@ async fn what_is_at_work_is_finished_and_what_waits_comes_when_the_topic_is_subs
 
 async fn another_expression_takes_effect_at_once_and_nothing_is_passed_over(server: Server) -> Result<()> {
     for with_each_pull in [false, true] {
-        let (topic, seen) = (unique("changing"), Seen::default());
-        server.create_topic(&topic, 1).await?;
-        let (sender, producer) = server.producer().await?;
-        let manager = server.manager();
         let mut config = consumer_config();
         config.post_subscription = with_each_pull;
-        let consumer = PushConsumer::builder(unique("group")).config(config).build(&manager)?;
-        consumer.register_message_listener(seen.listener())?;
-        consumer.subscribe(topic.as_str(), "a").await?;
-        manager.start().await?;
-        let of = |body: &'static str| Message::new(topic.as_str()).tag(&body[..1]).body(body);
-        send_all(&producer, ["b1", "a1", "a2"].map(of)).await?;
-        seen.until("those of the one tag are handled", |handled| handled.times.len() == 2).await?;
-
-        consumer.subscribe(topic.as_str(), "b").await?;
-        // The pull that waited at the broker had the tag of before, and would pass over the first.
-        for body in ["b2", "a3", "b3", "a4", "b4"] {
-            send_all(&producer, [of(body)]).await?;
-        }
-
-        let wanted =
-            |handled: &Handled| ["b2", "b3", "b4"].iter().all(|body| handled.times.contains_key(*body));
-        // Far less than the pull would have waited.
-        seen.until_within(Duration::from_secs(10), "those of the other tag are handled", wanted).await?;
-        ensure!(seen.bodies().into_iter().eq(["a1", "a2", "b2", "b3", "b4"]), "{:?}", seen.bodies());
-        seen.ensure_once()?;
-        manager.shutdown().await?;
-        sender.shutdown().await?;
+        changes_its_expression(&server, config).await?;
     }
+    Ok(())
+}
+
+async fn another_expression_takes_effect_at_once_also_where_messages_are_popped(
+    server: Server,
+) -> Result<()> {
+    let mut config = consumer_config();
+    config.mode = ConsumeMode::Pop;
+    changes_its_expression(&server, config).await
+}
+
+async fn changes_its_expression(server: &Server, config: ConsumerConfig) -> Result<()> {
+    let (topic, seen) = (unique("changing"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let manager = server.manager();
+    let consumer = PushConsumer::builder(unique("group")).config(config).build(&manager)?;
+    consumer.register_message_listener(seen.listener())?;
+    consumer.subscribe(topic.as_str(), "a").await?;
+    manager.start().await?;
+    let of = |body: &'static str| Message::new(topic.as_str()).tag(&body[..1]).body(body);
+    send_all(&producer, ["b1", "a1", "a2"].map(of)).await?;
+    seen.until("those of the one tag are handled", |handled| handled.times.len() == 2).await?;
+
+    consumer.subscribe(topic.as_str(), "b").await?;
+    // What waited at the broker was asked for by the tag of before, and would pass over the first.
+    for body in ["b2", "a3", "b3", "a4", "b4"] {
+        send_all(&producer, [of(body)]).await?;
+    }
+
+    let wanted = |handled: &Handled| ["b2", "b3", "b4"].iter().all(|body| handled.times.contains_key(*body));
+    // Far less than that would have waited.
+    seen.until_within(Duration::from_secs(10), "those of the other tag are handled", wanted).await?;
+    ensure!(seen.bodies().into_iter().eq(["a1", "a2", "b2", "b3", "b4"]), "{:?}", seen.bodies());
+    seen.ensure_once()?;
+    manager.shutdown().await?;
+    sender.shutdown().await?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::protocol::pop::{
     PopHandle, PopMessage, PopMessageResponse, QueryAssignment, RequestMode, SetMessageRequestMode,
 };
 use crate::protocol::{Request, ResponseCode, json};
-use crate::remoting::{Address, RequestError, refused};
+use crate::remoting::{Address, Line, RequestError, refused};
 
 /// What a pop came to.
 #[derive(Debug)]
@@ -29,24 +29,30 @@ pub(crate) enum PopAnswer {
 }
 
 impl MqClient {
+    /// Where pops from `queue` go.
+    pub(crate) async fn pop_address(&self, queue: &MessageQueue) -> Result<Address, RequestError> {
+        self.master(PopMessage::CODE, queue).await
+    }
+
+    /// A connection for nothing but pops.
+    pub(crate) fn pop_line(&self, address: &Address) -> Line {
+        self.remoting.line(address)
+    }
+
     /// Asks for messages; waits at most `pull_timeout`.
-    pub(crate) async fn pop(
-        &self,
-        queue: &MessageQueue,
-        request: &PopMessage,
-    ) -> Result<PopAnswer, RequestError> {
-        let address = self.master(PopMessage::CODE, queue).await?;
+    pub(crate) async fn pop(&self, line: &Line, request: &PopMessage) -> Result<PopAnswer, RequestError> {
+        let address = line.address();
         let command = self.remoting.command(request, Bytes::new());
-        let answer = self.remoting.invoke(&address, command, self.config.pull_timeout).await?;
+        let answer = line.invoke(command, self.config.pull_timeout).await?;
         match answer.response_code() {
             ResponseCode::SUCCESS => {
                 let WithBody { header, body } = WithBody::from_command(answer)
-                    .map_err(|error| RequestError::bad_answer(&address, PopMessage::CODE, &error))?;
+                    .map_err(|error| RequestError::bad_answer(address, PopMessage::CODE, &error))?;
                 Ok(PopAnswer::Found { header, body })
             }
             ResponseCode::POLLING_TIMEOUT | ResponseCode::PULL_NOT_FOUND => Ok(PopAnswer::Nothing),
             ResponseCode::POLLING_FULL => Ok(PopAnswer::PollingFull),
-            _ => Err(refused(&address, PopMessage::CODE, &answer)),
+            _ => Err(refused(address, PopMessage::CODE, &answer)),
         }
     }
 

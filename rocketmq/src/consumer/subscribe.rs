@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, info};
 
+use super::pop::Pop;
 use super::queue::OwnedQueue;
 use super::{PushConsumer, Shared, Subscription};
 use crate::client::ServiceState;
@@ -18,8 +19,8 @@ impl PushConsumer {
     ///
     /// While the consumer runs, this comes in the place of all that was subscribed of the topic. It returns once brokers have
     /// heard of it; what waits here already still goes to the listener that it came for. The queues of a new topic are taken
-    /// with the rebalance that follows. Where messages are popped, a pop that waits at its broker still chooses by the
-    /// expression of before, for `pull_suspend` at most.
+    /// with the rebalance that follows. Where messages are popped, the pops that wait at brokers are given up before this returns:
+    /// they would choose by the expression of before.
     ///
     /// All members of a group have to do the same: brokers believe the one that they heard last.
     ///
@@ -149,6 +150,9 @@ impl Shared {
             for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == on_wire) {
                 owned.room.notify_one();
             }
+            if let Some(pop) = &self.pop {
+                Pop::give_up_pops(pop.queues_of(&on_wire)).await;
+            }
             self.wake.notify_one();
             Ok(())
         })
@@ -159,7 +163,9 @@ impl Shared {
             let _turn = self.subscriptions.turn().await;
             let Some(topic) = self.subscriptions.unsubscribe(topic) else { return false };
             info!(group = %self.group, %topic, "unsubscribed");
+            let popped: Vec<_> = self.pop.iter().flat_map(|pop| pop.queues_of(&topic)).collect();
             self.leave_unsubscribed();
+            Pop::give_up_pops(popped).await;
             self.client.heartbeat_all().await;
             // A round that began before may have taken queues of it.
             self.wake.notify_one();

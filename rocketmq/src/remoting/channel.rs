@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
-use super::connection::{Inbound, Limits, serve};
+use super::connection::{Answer, Inbound, Limits, serve};
 use super::peer::{Frame, Opaques, Peer, Requests, TimeLimit};
 use super::{Address, RequestError, Signer, Tls};
 use crate::protocol::header::Response;
@@ -24,6 +24,8 @@ use crate::tasks::Tasks;
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 /// But never longer: a broker that is back should be found at once.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// How long the end of a [`Line`] is waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a client connects and what it adds to its requests.
 #[derive(Debug, Clone)]
@@ -171,6 +173,7 @@ impl RemotingClient {
     }
 
     /// Sends a command and waits for its answer, whatever that says.
+    #[cfg(test)]
     pub(crate) async fn invoke(
         &self,
         address: &Address,
@@ -206,20 +209,32 @@ impl RemotingClient {
         if let Some(peer) = channels.get(address) {
             return peer.clone();
         }
+        let peer = self.open(address, Arc::clone(&self.inbound), &self.tasks);
+        channels.insert(Arc::clone(address), peer.clone());
+        peer
+    }
+
+    /// A connection to `address` beside the one that all others share, not made before the first request.
+    pub(crate) fn line(&self, address: &Address) -> Line {
+        let tasks = self.tasks.child();
+        let peer = Mutex::new(self.open(address, Arc::new(NotAsked), &tasks));
+        Line { remoting: self.clone(), peer, address: Arc::clone(address), tasks }
+    }
+
+    fn open(&self, address: &Address, inbound: Arc<dyn Inbound>, tasks: &Tasks) -> Peer {
         let (peer, requests) =
             Peer::numbered(Arc::clone(address), self.settings.limits.form, self.opaques.clone());
-        channels.insert(Arc::clone(address), peer.clone());
         let task = ChannelTask {
             settings: Arc::clone(&self.settings),
-            inbound: Arc::clone(&self.inbound),
+            inbound,
             address: Arc::clone(address),
             // Only the queue, not a `Peer`: the task ends when the last handle goes.
             requests,
             backoff: None,
             was_tried: false,
-            tasks: self.tasks.clone(),
+            tasks: tasks.clone(),
         };
-        self.tasks.spawn("connection", task.run());
+        tasks.spawn("connection", task.run());
         peer
     }
 
@@ -235,6 +250,67 @@ impl RemotingClient {
     pub(crate) fn retain(&self, keep: impl Fn(&Address) -> bool) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         channels.retain(|address, _| keep(address));
+    }
+}
+
+/// A connection of one owner, who can end what waits on it: a broker forgets what it was asked over a connection that is
+/// gone, and nothing else that it was asked.
+#[derive(Debug)]
+pub(crate) struct Line {
+    remoting: RemotingClient,
+    peer: Mutex<Peer>,
+    address: Address,
+    tasks: Tasks,
+}
+
+impl Line {
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Sends a command and waits for its answer, whatever that says; once more over a new connection where the broker is
+    /// shutting down.
+    pub(crate) async fn invoke(
+        &self,
+        command: RemotingCommand,
+        limit: Duration,
+    ) -> Result<RemotingCommand, RequestError> {
+        let (form, limit) = (self.remoting.settings.limits.form, limit.into());
+        let frame = Frame::new(command, self.remoting.opaques.next(), form);
+        let peer = self.peer().clone();
+        let answer = peer.invoke(frame.clone(), limit).await?;
+        if answer.response_code() != ResponseCode::GO_AWAY {
+            return Ok(answer);
+        }
+        let peer = self.remoting.open(&self.address, Arc::new(NotAsked), &self.tasks);
+        *self.peer() = peer.clone();
+        peer.invoke(frame, limit).await
+    }
+
+    fn peer(&self) -> MutexGuard<'_, Peer> {
+        self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it, and with it what is asked over it; returns once the peer has ended it as well, which gets a moment for that.
+    /// What the peer had answered before is not lost.
+    pub(crate) async fn close(&self) {
+        self.tasks.cancel();
+        // What is still there then has its own limit.
+        let _ = self.tasks.join(CLOSE_TIMEOUT).await;
+    }
+
+    /// Whether its owner has closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.tasks.stopping().is_cancelled()
+    }
+}
+
+/// Brokers ask those only who have sent heartbeats over a connection.
+struct NotAsked;
+
+impl Inbound for NotAsked {
+    fn request(&self, _: &Address, command: RemotingCommand, answer: Answer) {
+        answer.unsupported(&command);
     }
 }
 

@@ -28,7 +28,7 @@ const UNSENT_BYTES: usize = 1 << 20;
 const CROWD: usize = 16;
 /// How often requests that nobody waits for any more are forgotten, and the idle time is looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// What a connection that ends gets to write what it was given.
+/// What a connection that ends gets to write what it was given, and to hear what was said by then.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection may hold and how long it may be silent.
@@ -289,14 +289,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
         Ok(())
     }
 
-    /// Writes what was given to this connection, then ends it.
+    /// Writes what was given to this connection, then ends it. Those who wait still get what the peer had said before it
+    /// noticed.
     async fn finish(&mut self, requests: &mut Requests) -> io::Result<()> {
         while let Some(request) = requests.try_next() {
             self.push(request);
         }
-        match time::timeout(FINISH_TIMEOUT, self.writer.finish()).await {
+        let finished = async {
+            self.writer.finish().await?;
+            while self.in_flight.values().any(|waiting| !waiting.is_abandoned()) {
+                let frame = self.reader.next().await?;
+                self.receive(frame);
+            }
+            Ok(())
+        };
+        match time::timeout(FINISH_TIMEOUT, finished).await {
             Ok(finished) => finished,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent")),
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not end the connection in time"))
+            }
         }
     }
 }
@@ -320,15 +331,23 @@ mod tests {
 
     /// A connection that holds so many bytes that are not read, and what its task is.
     fn connect(unread: usize, max_in_flight: usize) -> (Peer, DuplexStream, JoinSet<Arc<io::Error>>) {
+        connect_until(unread, max_in_flight, CancellationToken::new())
+    }
+
+    fn connect_until(
+        unread: usize,
+        max_in_flight: usize,
+        stopping: CancellationToken,
+    ) -> (Peer, DuplexStream, JoinSet<Arc<io::Error>>) {
         let address: Address = "far:1".into();
         let (peer, mut requests) = Peer::new(Arc::clone(&address), HeaderForm::Json);
         let (near, far) = duplex(unread);
         let (form, idle_timeout) = (HeaderForm::Json, Duration::from_secs(3_600));
         let limits = Limits { max_frame_bytes: 1 << 24, max_in_flight, idle_timeout, form };
         let mut task = JoinSet::new();
-        task.spawn(async move {
-            serve(split(near), &address, &mut requests, &Nobody, limits, &CancellationToken::new()).await
-        });
+        task.spawn(
+            async move { serve(split(near), &address, &mut requests, &Nobody, limits, &stopping).await },
+        );
         (peer, far, task)
     }
 
@@ -407,5 +426,24 @@ mod tests {
         far.read_to_end(&mut written).await.unwrap();
         assert!(100 * 100 < written.len());
         task.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_answered_before_the_peer_notices_the_end_still_comes() {
+        let stopping = CancellationToken::new();
+        let (peer, mut far, _task) = connect_until(1 << 20, 10, stopping.clone());
+        let ends = async {
+            // Both have been sent then.
+            time::sleep(MS).await;
+            stopping.cancel();
+            far.read_to_end(&mut Vec::new()).await.unwrap();
+            answer(&mut far, 0).await;
+            drop(far);
+        };
+        let (first, second, ()) =
+            tokio::join!(peer.call(request(1), 500 * MS), peer.call(request(1), 500 * MS), ends);
+        assert_eq!(first.unwrap().opaque, 0);
+        let lost = second.unwrap_err();
+        assert!(matches!(lost, RequestError::Disconnected { .. }), "{lost}");
     }
 }

@@ -16,7 +16,7 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
-pub(crate) use channel::{RemotingClient, RemotingSettings, RequestType, refused};
+pub(crate) use channel::{Line, RemotingClient, RemotingSettings, RequestType, refused};
 pub(crate) use connection::{Answer, Inbound, Limits, serve};
 pub use error::RequestError;
 pub(crate) use peer::{Peer, TimeLimit};

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use assignment::Assigned;
@@ -80,6 +81,22 @@ impl Pop {
     /// What listeners are called with now, and since when.
     pub(super) fn calls(&self) -> Vec<(Instant, Delivery)> {
         self.lock_queues().values().flat_map(|(owned, _)| owned.calls()).collect()
+    }
+
+    /// What is popped from of a topic.
+    pub(super) fn queues_of(&self, topic: &str) -> Vec<Arc<PopQueue>> {
+        let queues = self.lock_queues();
+        let of_topic = queues.values().filter(|(owned, _)| *owned.queue.topic == *topic);
+        of_topic.map(|(owned, _)| Arc::clone(owned)).collect()
+    }
+
+    /// Gives up the pops that wait at brokers, all at the same time; see [`PopQueue::give_up_pop`].
+    pub(super) async fn give_up_pops(queues: Vec<Arc<PopQueue>>) {
+        let mut ends = JoinSet::new();
+        for queue in queues {
+            ends.spawn(async move { queue.give_up_pop().await });
+        }
+        while ends.join_next().await.is_some() {}
     }
 
     /// Has every task look again at what it waits for.

@@ -28,14 +28,18 @@ use crate::protocol::ResponseCode;
 use crate::protocol::pop::{PopHandle, PopMessage, QueueKey, init_mode};
 use crate::remoting::RequestError;
 
-/// How long the answer to a pop is waited for once the consumer stops: what it brings is given back at once.
-const LAST_ANSWER: Duration = Duration::from_millis(300);
-
 /// So often at least the task shows that it is alive, also while all handlers are busy.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
 
-/// When the answer came, how long it took, and what it is.
-type Popping = BoxFuture<(Instant, Duration, Result<PopAnswer, RequestError>)>;
+type Popping = BoxFuture<Popped>;
+
+/// What a pop came to.
+struct Popped {
+    received: Instant,
+    took: Duration,
+    /// `None` where it was given up before it brought anything.
+    answer: Option<Result<PopAnswer, RequestError>>,
+}
 
 /// The task of one [`PopQueue`].
 pub(super) struct Popper {
@@ -96,9 +100,9 @@ impl Popper {
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
-                (received, took, answer) = poll_option(&mut self.popping) => {
+                popped = poll_option(&mut self.popping) => {
                     self.popping = None;
-                    self.receive(received, took, answer);
+                    self.receive(popped);
                 }
                 renewed = poll_option(&mut self.renewing) => {
                     self.renewing = None;
@@ -141,48 +145,37 @@ impl Popper {
     }
 
     fn pop(&self) -> Popping {
-        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
+        let (shared, queue, stopping) =
+            (Arc::clone(&self.shared), Arc::clone(&self.queue), self.stopping.clone());
         Box::pin(async move {
-            let config = &shared.config;
-            let table = shared.subscriptions.table();
-            let wanted = table.wanted(&queue.queue.topic);
-            let request = PopMessage {
-                consumer_group: Arc::clone(&shared.group),
-                topic: Arc::clone(&queue.queue.topic),
-                queue_id: queue.queue.queue_id,
-                max_msg_nums: config.pop.batch as i32,
-                invisible_time: config.pop.invisible_time.as_millis() as i64,
-                // The first one is answered at once: nobody is ready before.
-                poll_time: match queue.has_begun() {
-                    true => shared.client.config().pull_suspend.as_millis() as i64,
-                    false => 0,
-                },
-                born_time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
-                    as i64,
-                init_mode: match config.consume_from {
-                    ConsumeFrom::First => init_mode::MIN,
-                    ConsumeFrom::Last | ConsumeFrom::Timestamp(_) => init_mode::MAX,
-                },
-                exp_type: wanted.map(|wanted| wanted.data.expression_type.clone()),
-                exp: wanted.map(|wanted| wanted.data.sub_string.clone()),
-                order: Some(false),
-                broker_name: Some(Arc::clone(&queue.queue.broker_name)),
-            };
             let start = Instant::now();
-            let answer = shared.client.pop(&queue.queue, &request).await;
-            (Instant::now(), start.elapsed(), answer)
+            let answer = async {
+                let line = queue.line(&shared.client).await?;
+                // After the line: who subscribes otherwise, or leaves, gives up what is asked over the line of before.
+                if stopping.is_cancelled() {
+                    return Ok(None);
+                }
+                let answer = shared.client.pop(&line, &request(&shared, &queue)).await;
+                if answer.is_err() && line.is_closed() { Ok(None) } else { answer.map(Some) }
+            };
+            let answer = answer.await.transpose();
+            Popped { received: Instant::now(), took: start.elapsed(), answer }
         })
     }
 
     /// Takes what a pop brought.
-    fn receive(&mut self, received: Instant, took: Duration, answer: Result<PopAnswer, RequestError>) {
+    fn receive(&mut self, popped: Popped) {
         self.queue.touch();
+        let Popped { received, took, answer } = popped;
         let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return self.pop_failed(&error),
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => return self.pop_failed(&error),
+            None => return,
         };
         if std::mem::take(&mut self.is_failing) {
             info!(group = %self.shared.group, queue = %self.queue.queue, "popping works again");
+            // The broker may have been restarted, and hears nothing else of this member for a while.
+            self.shared.client.heartbeat_soon();
         }
         if self.queue.begin() {
             self.shared.note_begun();
@@ -387,11 +380,12 @@ impl Popper {
         Arc::clone(origin)
     }
 
-    /// Gives back what no handler has seen, and what an answer on its way still brings.
+    /// Gives up the pop that waits, and gives back what no handler has seen.
     fn leave(self) {
         let Self { shared, queue, popping, waiting, aged, renewing, .. } = self;
-        let shutdown = shared.shutdown.clone();
         shared.handlers.clone().spawn("give back", async move {
+            // First, or it might bring again what is given back.
+            queue.give_up_pop().await;
             let mut aged: Vec<_> = aged.into_iter().map(|held| held.lease).collect();
             if let Some(renewing) = renewing {
                 for (at, lease) in renewing.await {
@@ -403,24 +397,44 @@ impl Popper {
             let leases = aged.into_iter().chain(waiting.into_iter().map(|held| held.lease)).collect();
             Arc::clone(&shared).give_back(Arc::clone(&queue), leases).await;
             let Some(popping) = popping else { return };
-            let too_late = async {
-                shutdown.cancelled().await;
-                time::sleep(LAST_ANSWER).await;
-            };
-            let answer = tokio::select! {
-                biased;
-                (_, _, answer) = popping => answer,
-                () = too_late => return,
-            };
-            let Ok(PopAnswer::Found { header, body }) = answer else { return };
+            let Popped { received, answer, .. } = popping.await;
+            let Some(Ok(PopAnswer::Found { header, body })) = answer else { return };
             let broker_name = &queue.queue.broker_name;
             let read = answer::read(&header, body, broker_name, &shared.group, shared.max_body_bytes);
             let Ok(contents) = read else { return };
             let time = shared.config.pop.invisible_time;
             let handles = contents.messages.into_iter().map(|(_, handle)| handle);
-            let leases: Vec<_> = handles.map(|handle| Lease::new(handle, Instant::now(), time)).collect();
+            let leases: Vec<_> = handles.map(|handle| Lease::new(handle, received, time)).collect();
             queue.add(leases.len());
             shared.give_back(queue, leases).await;
         });
+    }
+}
+
+/// What is asked for now.
+fn request(shared: &Shared, queue: &PopQueue) -> PopMessage {
+    let config = &shared.config;
+    let table = shared.subscriptions.table();
+    let wanted = table.wanted(&queue.queue.topic);
+    PopMessage {
+        consumer_group: Arc::clone(&shared.group),
+        topic: Arc::clone(&queue.queue.topic),
+        queue_id: queue.queue.queue_id,
+        max_msg_nums: config.pop.batch as i32,
+        invisible_time: config.pop.invisible_time.as_millis() as i64,
+        // The first one is answered at once: nobody is ready before.
+        poll_time: match queue.has_begun() {
+            true => shared.client.config().pull_suspend.as_millis() as i64,
+            false => 0,
+        },
+        born_time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64,
+        init_mode: match config.consume_from {
+            ConsumeFrom::First => init_mode::MIN,
+            ConsumeFrom::Last | ConsumeFrom::Timestamp(_) => init_mode::MAX,
+        },
+        exp_type: wanted.map(|wanted| wanted.data.expression_type.clone()),
+        exp: wanted.map(|wanted| wanted.data.sub_string.clone()),
+        order: Some(false),
+        broker_name: Some(Arc::clone(&queue.queue.broker_name)),
     }
 }

@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use crate::client::MqClient;
 use crate::consumer::stats::TopicCounts;
 use crate::listener::Delivery;
 use crate::message::MessageQueue;
+use crate::remoting::{Line, RequestError};
 
 /// Queues whose messages are popped by one task.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct PopQueue {
     popped_at: Mutex<Instant>,
     has_begun: AtomicBool,
     calls: Mutex<Calls>,
+    line: Mutex<Option<Arc<Line>>>,
 }
 
 /// The calls of listeners that have not ended, each with its begin: operators ask what handlers are doing.
@@ -56,7 +59,31 @@ impl PopQueue {
             popped_at: Mutex::new(Instant::now()),
             has_begun: AtomicBool::new(false),
             calls: Mutex::default(),
+            line: Mutex::default(),
         }
+    }
+
+    /// The connection for the pops, which is their own: a pop that waits chooses by the expression that it came with, and
+    /// brokers know no other way to give one up. That would not only be late: what is stored meanwhile and does not match
+    /// the old expression would be passed over for the whole group.
+    pub(super) async fn line(&self, client: &MqClient) -> Result<Arc<Line>, RequestError> {
+        let address = client.pop_address(&self.queue).await?;
+        let mut line = self.lock_line();
+        let current = line.take().filter(|line| *line.address() == address);
+        Ok(Arc::clone(line.insert(current.unwrap_or_else(|| Arc::new(client.pop_line(&address))))))
+    }
+
+    /// Gives up the pop that waits at the broker; returns once the broker has forgotten it. What it has brought by then is
+    /// kept.
+    pub(super) async fn give_up_pop(&self) {
+        let line = self.lock_line().take();
+        if let Some(line) = line {
+            line.close().await;
+        }
+    }
+
+    fn lock_line(&self) -> MutexGuard<'_, Option<Arc<Line>>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn unacked(&self) -> usize {
