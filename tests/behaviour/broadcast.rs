@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::{ConsumeResult, MessageExt, PushConsumer};
 use rocketmq_tests::{JavaProgram, ServerKind, Version, servers};
@@ -16,6 +16,7 @@ use crate::log;
 use crate::seen::Seen;
 use crate::sending::{send, send_numbers};
 use crate::server::{Server, consumer_config, unique};
+use crate::wait;
 
 on_each_server! { Shared:
     every_member_sees_every_message_and_goes_on_where_it_stopped,
@@ -23,6 +24,7 @@ on_each_server! { Shared:
     order_holds_for_each_member_also_where_handling_fails,
     offsets_are_shared_with_the_java_client,
     a_damaged_file_gives_way_to_its_backup_which_is_said,
+    offsets_that_cannot_be_written_are_said_and_written_once_they_can,
 }
 
 /// A folder of a case's own.
@@ -244,6 +246,48 @@ async fn a_damaged_file_gives_way_to_its_backup_which_is_said(server: Server) ->
     log::until_logged(&["WARN", "those of its backup are used", &path]).await?;
     // From then on the file is whole again.
     run(&send(&producer, &topic, ["last"]).await?).await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn offsets_that_cannot_be_written_are_said_and_written_once_they_can(server: Server) -> Result<()> {
+    let (topic, group, folder, seen) = (unique("news"), unique("group"), folder(), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut sent = send(&producer, &topic, ["first"]).await?;
+    let running = member(&server, &folder, "one", &group, &topic, &seen).await?;
+    seen.until_all(&sent).await?;
+    let client = fs::read_dir(&folder)?.next().context("there is a folder by now")??.path();
+    let (file, backup, temporary) = ("offsets.json", "offsets.json.bak", "offsets.json.tmp");
+    let [file, backup, temporary] = [file, backup, temporary].map(|name| client.join(&group).join(name));
+    wait::until("the first offset is written", async || Ok(file.exists())).await?;
+
+    // Nothing can be written under that name.
+    wait::until("the folder is in the way", async || Ok(fs::create_dir(&temporary).is_ok())).await?;
+    sent.extend(send(&producer, &topic, ["second", "third"]).await?);
+    log::until_logged(&["WARN", "could not be written", &file.display().to_string()]).await?;
+    seen.until_all(&sent).await?;
+    let before = fs::read(&file)?;
+    fs::remove_dir(&temporary)?;
+    // Although nothing new comes.
+    wait::until("they are written after all", async || Ok(fs::read(&file).is_ok_and(|now| now != before)))
+        .await?;
+    running.shutdown().await?;
+
+    let again = Seen::default();
+    let sent = send(&producer, &topic, ["fourth"]).await?;
+    let running = member(&server, &folder, "one", &group, &topic, &again).await?;
+    again.until_all(&sent).await?;
+    running.shutdown().await?;
+    again.ensure_once()?;
+
+    fs::write(&file, "{")?;
+    fs::write(&backup, "")?;
+    let refused = member(&server, &folder, "one", &group, &topic, &again).await;
+    let refused = refused.err().context("both are damaged")?.to_string();
+    for part in [&group, &file.display().to_string(), "nor its backup", "delete both"] {
+        ensure!(refused.contains(part), "{part} is not in: {refused}");
+    }
     sender.shutdown().await?;
     Ok(())
 }

@@ -238,6 +238,29 @@ mod tests {
         assert!(!folder.0.join("offsets.json.tmp").exists());
     }
 
+    /// A device takes what is written and cannot be synced, as a disk may that fails.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_is_not_surely_on_the_disk_replaces_nothing_and_is_written_later() {
+        let folder = Folder::new("unsynced");
+        let offsets = LocalOffsets::open_in(&folder.0).unwrap();
+        offsets.put(&queue(0), 100);
+        offsets.flush().await.unwrap();
+        let before = fs::read(folder.file()).unwrap();
+        let temporary = folder.0.join("offsets.json.tmp");
+        std::os::unix::fs::symlink("/dev/null", &temporary).unwrap();
+        offsets.put(&queue(0), 200);
+        let error = offsets.flush().await.unwrap_err().to_string();
+        assert!(error.contains("offsets.json") && error.contains("client.offset_dir"), "{error}");
+        assert_eq!(fs::read(folder.file()).unwrap(), before);
+        assert!(!backup_of(&folder.file()).exists());
+
+        fs::remove_file(&temporary).unwrap();
+        offsets.flush().await.unwrap();
+        drop(offsets);
+        assert_eq!(LocalOffsets::open_in(&folder.0).unwrap().get(&queue(0)), Some(200));
+    }
+
     #[tokio::test]
     async fn nothing_is_written_where_nothing_has_changed() {
         let folder = Folder::new("unchanged");
