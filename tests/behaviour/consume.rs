@@ -21,6 +21,7 @@ on_each_server! { Shared:
     a_tag_filter_passes_foreign_tags_and_the_offset_moves,
     a_message_goes_to_the_listener_of_its_tag,
     a_new_group_reads_a_young_topic_from_its_beginning,
+    an_offset_beyond_the_end_is_corrected,
     a_suspended_consumer_gets_nothing_until_it_is_resumed,
     a_batch_holds_messages_of_one_queue_and_one_listener,
     a_namespace_goes_before_every_name_and_is_not_shown,
@@ -28,7 +29,7 @@ on_each_server! { Shared:
 }
 
 on_each_server! { Alone:
-    a_new_group_begins_where_consume_from_says,
+    a_group_begins_where_consume_from_says_or_at_the_first_message_that_is_left,
 }
 
 async fn ten_thousand_messages_are_each_handled_and_their_offsets_stored(server: Server) -> Result<()> {
@@ -249,10 +250,51 @@ async fn a_new_group_reads_a_young_topic_from_its_beginning(server: Server) -> R
     Ok(())
 }
 
-async fn a_new_group_begins_where_consume_from_says(mut server: Server) -> Result<()> {
+/// A topic that was deleted and made anew, say: what the group has stored of it is not there any more.
+async fn an_offset_beyond_the_end_is_corrected(server: Server) -> Result<()> {
+    for orderly in [false, true] {
+        let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+        server.create_topic(&topic, 1).await?;
+        let (sender, producer) = server.producer().await?;
+        let mut sent = send_numbers(&producer, &topic, 3).await?;
+        let join = async || -> Result<MqClientManager> {
+            let manager = server.manager();
+            let builder = PushConsumer::builder(&group).config(consumer_config());
+            let builder = if orderly { builder.orderly() } else { builder };
+            builder.subscribe(topic.as_str(), "*", seen.listener()).build(&manager)?;
+            manager.start().await?;
+            Ok(manager)
+        };
+        let manager = join().await?;
+        seen.until_all(&sent).await?;
+        manager.shutdown().await?;
+        server.admin().commit(&group, &topic, 0, 1_000).await?;
+
+        let manager = join().await?;
+        wait::until("the stored offset is that of the end", async || {
+            Ok(server.committed(&group, &topic, 1).await? == 3)
+        })
+        .await?;
+        sent.extend(send(&producer, &topic, ["new"]).await?);
+        seen.until_all(&sent).await?;
+        wait::until("it goes on from there", async || Ok(server.committed(&group, &topic, 1).await? == 4))
+            .await?;
+        seen.ensure_once()?;
+        manager.shutdown().await?;
+        sender.shutdown().await?;
+    }
+    Ok(())
+}
+
+async fn a_group_begins_where_consume_from_says_or_at_the_first_message_that_is_left(mut server: Server) -> Result<()> {
     let topic = unique("orders");
     server.create_topic(&topic, 1).await?;
     let (sender, producer) = server.producer().await?;
+    let known = unique("known");
+    let manager = server.manager();
+    PushConsumer::builder(&known).subscribe(topic.as_str(), "*", Seen::default().listener()).build(&manager)?;
+    manager.start().await?;
+    manager.shutdown().await?;
     // A topic that is no longer young: brokers then say that they do not know a new group.
     server.lose_oldest(&producer, &topic).await?;
     assert!(0 < server.admin().min_offset(&topic, 0).await?);
@@ -263,10 +305,17 @@ async fn a_new_group_begins_where_consume_from_says(mut server: Server) -> Resul
     time::sleep(Duration::from_millis(20)).await;
     let mut afternoon = send(&producer, &topic, ["afternoon 1", "afternoon 2"]).await?;
 
-    let groups = [ConsumeFrom::First, ConsumeFrom::Timestamp(noon), ConsumeFrom::Last];
+    // It was away while what it has not handled went.
+    server.admin().commit(&known, &topic, 0, 5).await?;
+    let groups = [
+        (unique("group"), ConsumeFrom::First),
+        (unique("group"), ConsumeFrom::Timestamp(noon)),
+        (unique("group"), ConsumeFrom::Last),
+        (known, ConsumeFrom::Last),
+    ];
     let mut consumers = Vec::new();
-    for from in groups {
-        let (group, seen, manager) = (unique("group"), Seen::default(), server.manager());
+    for (group, from) in groups {
+        let (seen, manager) = (Seen::default(), server.manager());
         let mut config = consumer_config();
         config.consume_from = from;
         PushConsumer::builder(&group)
@@ -283,7 +332,9 @@ async fn a_new_group_begins_where_consume_from_says(mut server: Server) -> Resul
     }
     let evening = send(&producer, &topic, ["evening"]).await?;
 
-    let [(from_first, _), (from_noon, _), (from_last, _)] = &consumers[..] else { unreachable!() };
+    let [(from_first, _), (from_noon, _), (from_last, _), (from_gap, _)] = &consumers[..] else {
+        unreachable!()
+    };
     afternoon.extend(evening.clone());
     from_last.until_all(&evening).await?;
     from_noon.until_all(&afternoon).await?;
@@ -292,15 +343,16 @@ async fn a_new_group_begins_where_consume_from_says(mut server: Server) -> Resul
     let offsets = |handled: &Handled| -> BTreeSet<i64> {
         handled.messages.iter().map(MessageExt::queue_offset).collect()
     };
-    from_first
-        .until("all that there is was handled", |handled| {
+    for seen in [from_first, from_gap] {
+        seen.until("all that there is was handled", |handled| {
             let offsets = offsets(handled);
             offsets.first().is_some_and(|first| (*first..newest).all(|offset| offsets.contains(&offset)))
         })
         .await?;
-    let begun = offsets(&from_first.handled()).first().copied().unwrap_or_default();
-    let kept = server.admin().min_offset(&topic, 0).await?;
-    assert!(begun <= kept, "it began at {begun}, but {kept} is there");
+        let begun = offsets(&seen.handled()).first().copied().unwrap_or_default();
+        let kept = server.admin().min_offset(&topic, 0).await?;
+        assert!(begun <= kept, "it began at {begun}, but {kept} is there");
+    }
     for (seen, manager) in consumers {
         seen.ensure_once()?;
         manager.shutdown().await?;
