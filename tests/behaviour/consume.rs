@@ -286,13 +286,17 @@ async fn an_offset_beyond_the_end_is_corrected(server: Server) -> Result<()> {
     Ok(())
 }
 
-async fn a_group_begins_where_consume_from_says_or_at_the_first_message_that_is_left(mut server: Server) -> Result<()> {
+async fn a_group_begins_where_consume_from_says_or_at_the_first_message_that_is_left(
+    mut server: Server,
+) -> Result<()> {
     let topic = unique("orders");
     server.create_topic(&topic, 1).await?;
     let (sender, producer) = server.producer().await?;
     let known = unique("known");
     let manager = server.manager();
-    PushConsumer::builder(&known).subscribe(topic.as_str(), "*", Seen::default().listener()).build(&manager)?;
+    PushConsumer::builder(&known)
+        .subscribe(topic.as_str(), "*", Seen::default().listener())
+        .build(&manager)?;
     manager.start().await?;
     manager.shutdown().await?;
     // A topic that is no longer young: brokers then say that they do not know a new group.

@@ -321,7 +321,8 @@ impl Shared {
         }
     }
 
-    async fn depart(&self, owned: &OwnedQueue) {
+    /// Frees the lock of a queue that is given up, once its last handler has ended and its offset is stored.
+    pub(super) async fn depart(&self, owned: &OwnedQueue) {
         let (Some(order), Some(QueueOrder { worker, .. })) = (&self.order, &owned.order) else { return };
         // One that was dropped may be another member's by now.
         if !owned.is_dropped() {

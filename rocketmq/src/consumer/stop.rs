@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::Shared;
+use super::queue::OwnedQueue;
 use super::rebalance::rest;
 use super::share::share;
 use crate::message::MessageQueue;
@@ -64,10 +65,10 @@ impl Shared {
         }
     }
 
-    /// Lets go of the queues that are another member's by now. Those that are consumed in order are nobody else's as long
-    /// as they are locked.
+    /// Lets go of the queues that are another member's by now; of those that are consumed in order, once their handlers have
+    /// ended: until then nobody else gets their locks.
     async fn release_lost(&self, have_ended: &CancellationToken) {
-        if self.order.is_some() || self.offsets.is_local() {
+        if self.offsets.is_local() {
             return;
         }
         let topics: BTreeSet<_> = self.owned().iter().map(|owned| Arc::clone(&owned.queue.topic)).collect();
@@ -75,11 +76,17 @@ impl Shared {
             let Some(share) = have_ended.run_until_cancelled(self.share_of(topic)).await else { return };
             let Some(share) = share else { continue };
             let is_lost = |queue: &MessageQueue| queue.topic == *topic && !share.contains(queue);
-            for owned in self.owned().iter().filter(|owned| is_lost(&owned.queue)) {
-                owned.drop_queue();
+            let is_idle =
+                |owned: &OwnedQueue| owned.order.as_ref().is_none_or(|order| order.worker.is_empty());
+            for owned in self.owned().iter().filter(|owned| is_lost(&owned.queue) && is_idle(owned)) {
                 self.forget(owned);
-                self.persist_last(owned).await;
-                debug!(group = %self.group, queue = %owned.queue, "the queue was given up before the end");
+                if owned.order.is_some() {
+                    self.depart(owned).await;
+                } else {
+                    owned.drop_queue();
+                    self.persist_last(owned).await;
+                    debug!(group = %self.group, queue = %owned.queue, "the queue was given up");
+                }
             }
         }
     }
