@@ -14,4 +14,9 @@ async fn no_clone(message: MessageExt, state: State<NoClone>) {}
 #[rocketmq::listener(group = "g", topic = "t")]
 async fn no_send(message: MessageExt, state: State<Rc<u32>>) {}
 
+trait Prices: Send + Sync {}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+async fn of_a_trait(message: MessageExt, state: State<dyn Prices>) {}
+
 fn main() {}
