@@ -34,8 +34,10 @@
 //! name_servers: ${NAMESRV_ADDR:embedded}    # in production NAMESRV_ADDR=10.0.0.1:9876;10.0.0.2:9876
 //! ```
 //!
-//! `cargo run` starts it, and Ctrl-C or SIGTERM stops it when its handlers have finished. A test delivers a message to it,
-//! on a server of its own and with time that can be moved ([`testing`](#features)):
+//! `cargo run` starts it, and Ctrl-C or SIGTERM stops it when its handlers have finished. What it does, and why a message comes
+//! again, is logged with [`tracing`](https://docs.rs/tracing): nothing is seen of it without a subscriber, such as
+//! `tracing_subscriber::fmt::init()` at the beginning of `main`. A test delivers a message to the listener, on a server of its
+//! own and with time that can be moved ([`testing`](#features)):
 //!
 #![cfg_attr(feature = "testing", doc = "```standalone_crate")]
 #![cfg_attr(not(feature = "testing"), doc = "```ignore")]
