@@ -7,7 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{BadPayload as OnBadPayload, ConsumeMode, ConsumerConfig, Rebalance};
-use rocketmq::{BadPayload, ConsumeResult, DelayLevel, IntoConsumeResult, MessageExt, Outcome, PushConsumer};
+use rocketmq::{
+    BadPayload, ConsumeResult, DelayLevel, IntoConsumeResult, Message, MessageExt, MessageQueue, Outcome,
+    PushConsumer,
+};
 use rocketmq_tests::{ServerKind, Version};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -20,7 +23,7 @@ use crate::server::{Server, Use, consumer_config, run, unique};
 use crate::wait;
 
 on_all_servers_of_5_at_once! { Shared:
-    nothing_is_lost_when_handlers_fail_and_a_member_is_killed,
+    nothing_is_lost_when_handlers_fail_one_member_joins_and_another_is_killed,
     a_slow_handler_keeps_its_messages_and_so_do_those_that_wait_for_it,
     what_fails_comes_again_and_is_a_dead_letter_in_the_end,
     of_a_batch_only_what_is_not_acknowledged_comes_again,
@@ -31,6 +34,10 @@ on_all_servers_of_5_at_once! { Shared:
     a_broker_may_share_the_queues_that_are_pulled,
     members_may_share_only_some_of_the_queues,
     a_rate_limit_holds_and_what_waits_for_its_turn_stays_with_its_member,
+}
+
+on_all_servers_of_5_at_once! { Alone:
+    a_broker_that_is_killed_and_comes_back_costs_no_message,
 }
 
 /// Where brokers keep what comes again in retry topics of the second kind.
@@ -82,53 +89,85 @@ fn times(seen: &Seen, body: &str) -> Vec<u32> {
     messages.iter().filter(|message| message.body_str() == body).map(MessageExt::reconsume_times).collect()
 }
 
-async fn nothing_is_lost_when_handlers_fail_and_a_member_is_killed(server: Server) -> Result<()> {
+/// The proof: a thousand messages with keys in each of eight queues, handlers that fail, a member that joins, and one that is
+/// killed with messages in its hands.
+async fn nothing_is_lost_when_handlers_fail_one_member_joins_and_another_is_killed(
+    server: Server,
+) -> Result<()> {
+    const QUEUES: u32 = 8;
+    const PER_QUEUE: u32 = 1_000;
     let (topic, group) = (unique("orders"), unique("group"));
-    server.create_topic(&topic, 4).await?;
+    server.create_topic(&topic, QUEUES).await?;
     let (sender, producer) = server.producer().await?;
-    let (by_victim, by_other) = (Seen::default(), Seen::default());
-    let victim = Program::start_popping(
-        &server,
-        &group,
-        &topic,
-        Duration::from_millis(100),
-        INVISIBLE_TIME,
-        &by_victim,
-    )?;
-    let notes = by_other.clone();
-    let other = consume(&server, &group, &topic, pop_config(), move |messages: Vec<MessageExt>| {
-        let fails = messages[0].reconsume_times() < 3 && fastrand(messages[0].queue_offset());
-        if !fails {
-            messages.iter().for_each(|message| notes.note(message));
+    let (by_victim, by_first, by_joined) = (Seen::default(), Seen::default(), Seen::default());
+    let pause = Duration::from_millis(100);
+    let victim = Program::start_popping(&server, &group, &topic, pause, INVISIBLE_TIME, &by_victim)?;
+    let listener = |seen: &Seen| {
+        let notes = seen.clone();
+        move |messages: Vec<MessageExt>| {
+            let fails = messages[0].reconsume_times() < 3 && fastrand(messages[0].queue_offset());
+            if !fails {
+                messages.iter().for_each(|message| notes.note(message));
+            }
+            async move {
+                time::sleep(Duration::from_millis(20)).await;
+                if fails { ConsumeResult::ReconsumeAfter(DelayLevel::S1) } else { ConsumeResult::Success }
+            }
         }
-        async move {
-            time::sleep(Duration::from_millis(5)).await;
-            if fails { ConsumeResult::ReconsumeAfter(DelayLevel::S1) } else { ConsumeResult::Success }
-        }
-    })
-    .await?;
-    wait::until("both are in the group", async || Ok(server.admin().members(&group).await?.len() == 2))
-        .await?;
-    let stream = Stream::start(producer, &topic, Duration::from_millis(2));
-    by_victim.until_count(100).await?;
+    };
+    let first = consume(&server, &group, &topic, pop_config(), listener(&by_first)).await?;
+    let members = async |count: usize| {
+        wait::until("the members are in the group", async || {
+            Ok(server.admin().members(&group).await?.len() == count)
+        })
+        .await
+    };
+    members(2).await?;
+    let me = server.admin().members(&group).await?.remove(0);
+    assert_eq!(server.admin().mode(&group, &me, &topic).await?, "POP", "what the broker was told");
 
+    let mut sending = JoinSet::new();
+    let (sender_of_all, sent_to) = (producer.clone(), topic.clone());
+    sending.spawn(async move {
+        let mut sent = BTreeSet::new();
+        for number in 0..PER_QUEUE {
+            let keyed = (0..QUEUES).map(|queue| {
+                let queue_of =
+                    MessageQueue::new(sent_to.as_str(), "broker-a", i32::try_from(queue).unwrap_or(0));
+                let body = format!("key-{queue}-{} {number}", number % 10);
+                let key = body.split(' ').next().unwrap_or_default().to_owned();
+                (queue_of, Message::new(sent_to.as_str()).key(key).body(body))
+            });
+            for (queue, message) in keyed {
+                let body = String::from_utf8_lossy(message.payload()).into_owned();
+                sender_of_all.send_to(&queue, message).await?;
+                sent.insert(body);
+            }
+        }
+        anyhow::Ok(sent)
+    });
+    by_first.until_count(500).await?;
+    let joined = consume(&server, &group, &topic, pop_config(), listener(&by_joined)).await?;
+    members(3).await?;
+    by_joined.until_count(100).await?;
+    by_victim.until_count(100).await?;
     let begun = victim.begun.clone();
     victim.kill().await?;
-    let killed_at = stream.count();
-    stream.until_count(killed_at + 200).await?;
-    let sent = stream.stop().await;
+    let sent = sending.join_next().await.context("it was started")???;
+    assert_eq!(sent.len(), (QUEUES * PER_QUEUE) as usize);
 
     let taken_along: BTreeSet<_> = begun.bodies().difference(&by_victim.bodies()).cloned().collect();
     ensure!(!taken_along.is_empty(), "it was killed when it had nothing");
-    by_other
-        .until_within(COMES_AGAIN, "everything was handled", |handled| {
-            let by_victim = by_victim.bodies();
-            sent.iter().all(|body| handled.times.contains_key(body) || by_victim.contains(body))
-        })
+    let handled = || -> BTreeSet<String> {
+        [&by_victim, &by_first, &by_joined].into_iter().flat_map(Seen::bodies).collect()
+    };
+    wait::until_within(2 * COMES_AGAIN, "everything was handled", async || Ok(handled().len() == sent.len()))
         .await?;
+    ensure!(handled() == sent, "something else was handled");
+    let by_others: Vec<_> = [&by_first, &by_joined].into_iter().flat_map(Seen::messages).collect();
     for body in taken_along {
         // The victim may have been killed between the end and the words of it.
-        let again = by_other.messages().into_iter().find(|message| message.body_str() == body);
+        let again = by_others.iter().find(|message| message.body_str() == body);
         let again = again.with_context(|| format!("{body} went down with the victim"))?;
         // Nobody saw it before the victim had had its time.
         let popped = |property: &str, at: usize| -> Result<i64> {
@@ -139,10 +178,51 @@ async fn nothing_is_lost_when_handlers_fail_and_a_member_is_killed(server: Serve
         ensure!(INVISIBLE_TIME.as_millis() as i64 <= since, "{body} came after {since} ms");
         ensure!(0 < again.reconsume_times(), "{body} came for the first time");
     }
-    ensure!(by_other.messages().iter().any(|message| message.reconsume_times() > 0), "nothing failed");
-    ensure!(by_other.messages().iter().all(|message| message.topic() == topic), "a retry topic was shown");
+    for message in &by_others {
+        let body = message.body_str();
+        ensure!(message.keys().eq(body.split(' ').take(1)), "{body} came with another key");
+        ensure!(message.topic() == topic, "a retry topic was shown: {}", message.topic());
+    }
+    let retried = by_others.iter().filter(|message| message.reconsume_times() > 0).count();
+    ensure!(sent.len() / 20 < retried, "only {retried} failed");
     assert_eq!(server.dead_letters(&group).await?, 0);
-    other.shutdown().await?;
+    joined.shutdown().await?;
+    first.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+/// The broker forgets its members, and what it was told last.
+async fn a_broker_that_is_killed_and_comes_back_costs_no_message(mut server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 4).await?;
+    let (sender, producer) = server.producer().await?;
+    let manager = consume(&server, &group, &topic, pop_config(), seen.listener()).await?;
+    // One that has nothing to acknowledge, and so nothing to say but that it waits.
+    let (quiet, idle) = (unique("quiet"), unique("idle"));
+    server.create_topic(&quiet, 1).await?;
+    let waiting = consume(&server, &idle, &quiet, pop_config(), |_| async {}).await?;
+    let stream = Stream::start(producer, &topic, Duration::from_millis(1));
+    seen.until_count(200).await?;
+
+    server.kill_broker().await?;
+    let killed_at = stream.count();
+    server.restart_broker().await?;
+
+    // Long before the next heartbeat that would have come by itself.
+    wait::until_within(Duration::from_secs(10), "the broker knows the members again", async || {
+        let admin = server.admin();
+        Ok(admin.members(&group).await?.len() == 1 && admin.members(&idle).await?.len() == 1)
+    })
+    .await?;
+    stream.until_count(killed_at + 200).await?;
+    let sent = stream.stop().await;
+    seen.until_within(COMES_AGAIN, "every confirmed message was handled", |handled| {
+        sent.iter().all(|body| handled.times.contains_key(body))
+    })
+    .await?;
+    waiting.shutdown().await?;
+    manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }

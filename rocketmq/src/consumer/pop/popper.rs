@@ -174,8 +174,6 @@ impl Popper {
         };
         if std::mem::take(&mut self.is_failing) {
             info!(group = %self.shared.group, queue = %self.queue.queue, "popping works again");
-            // The broker may have been restarted, and hears nothing else of this member for a while.
-            self.shared.client.heartbeat_soon();
         }
         if self.queue.begin() {
             self.shared.note_begun();
