@@ -8,16 +8,16 @@ use std::sync::Arc;
 use super::checks::Checks;
 use super::instruments::Instruments;
 use super::listener::Listener;
-use super::plan::{Listeners, Plan};
+use super::plan::{Listeners, Plan, add_problems, check_producers};
 use super::{App, signals};
-use crate::config::{Config, LoadedConfig};
+use crate::config::{Config, Draft, LoadedConfig, Sources};
 use crate::consumer::{ConsumeHook, ConsumeHooks, FilterHook};
 use crate::error::{Error, Result};
 use crate::listener::{
-    Around, Delivery, Filter, IntoConsumeResult, Next, Outcome, State, StateMap, listeners,
+    Around, Delivery, Filter, IntoConsumeResult, Next, Outcome, State, StateKey, StateMap, listeners,
 };
 use crate::message::MessageExt;
-use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producers, SendHook, checks};
+use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producer, Producers, SendHook, checks};
 use crate::tasks::Boxed;
 
 /// An application that is being put together.
@@ -26,7 +26,7 @@ use crate::tasks::Boxed;
 pub struct AppBuilder {
     source: Source,
     state: StateMap,
-    state_with: Vec<MakeState>,
+    state_with: Vec<(StateKey, MakeState)>,
     arounds: Vec<Around>,
     group_arounds: Vec<(String, Around)>,
     by_hand: Vec<Listener>,
@@ -52,7 +52,7 @@ enum Source {
     Value(Box<Config>),
     /// Read already.
     #[cfg(feature = "testing")]
-    Loaded(Box<LoadedConfig>),
+    Loaded(Box<Draft>),
 }
 
 impl AppBuilder {
@@ -93,10 +93,11 @@ impl AppBuilder {
         mut self,
         make: impl FnOnce(&Producers) -> Result<T> + Send + 'static,
     ) -> Self {
-        self.state_with.push(Box::new(|producers, state| {
+        let make: MakeState = Box::new(|producers, state| {
             state.insert(make(producers)?);
             Ok(())
-        }));
+        });
+        self.state_with.push((StateKey::of::<T>(), make));
         self
     }
 
@@ -259,11 +260,11 @@ impl AppBuilder {
     #[cfg(feature = "testing")]
     pub(crate) fn under_test(
         mut self,
-        loaded: LoadedConfig,
+        draft: Draft,
         instruments: Instruments,
         chosen: Option<Vec<String>>,
     ) -> Self {
-        self.source = Source::Loaded(Box::new(loaded));
+        self.source = Source::Loaded(Box::new(draft));
         self.instruments = instruments;
         self.chosen = chosen;
         self
@@ -271,12 +272,12 @@ impl AppBuilder {
 
     fn start_with(self, needs_listeners: bool) -> Boxed<'static, Result<App>> {
         Box::pin(async move {
-            let mut loaded = match self.source {
-                Source::Usual => Config::load(None)?,
-                Source::File(file) => Config::load(Some(&file))?,
-                Source::Value(config) => LoadedConfig::from_config(*config, env::vars().collect())?,
+            let Draft { mut loaded, mut problems } = match self.source {
+                Source::Usual => Sources::from_process().draft()?,
+                Source::File(file) => Sources { file: Some(file), ..Sources::from_process() }.draft()?,
+                Source::Value(config) => Draft::of(*config, env::vars().collect()),
                 #[cfg(feature = "testing")]
-                Source::Loaded(loaded) => *loaded,
+                Source::Loaded(draft) => *draft,
             };
             let Self {
                 mut state,
@@ -292,23 +293,35 @@ impl AppBuilder {
                 instruments,
                 ..
             } = self;
+            let annotated = if without_linked { Vec::new() } else { listeners().collect() };
+            let checks = Checks {
+                annotated: if without_linked { Vec::new() } else { checks().collect() },
+                by_hand: by_name,
+            };
+            let with_state = |state: StateMap| {
+                let state = Some(Arc::new(state));
+                Listeners { by_hand, annotated, state, arounds, group_arounds, chosen, checks }
+            };
+            if problems.is_empty() {
+                check_producers(&loaded, &mut problems);
+            }
+            if !problems.is_empty() {
+                // The producers are not made of such a file, but nobody is to be told that they are missing.
+                let made = state_with.into_iter().map(|(key, _)| key);
+                let made = made.chain([StateKey::of::<Producer>(), StateKey::of::<Producers>()]);
+                made.for_each(|key| state.promise(key));
+                add_problems(&loaded, with_state(state), &mut problems);
+                return Err(problems.into());
+            }
             let plan = |loaded: &LoadedConfig, producers: &Producers| {
                 if let Ok(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {
                     state.insert(producer);
                 }
                 state.insert(producers.clone());
-                for make in state_with {
+                for (_, make) in state_with {
                     make(producers, &mut state)?;
                 }
-                let annotated = if without_linked { Vec::new() } else { listeners().collect() };
-                let checks = Checks {
-                    annotated: if without_linked { Vec::new() } else { checks().collect() },
-                    by_hand: by_name,
-                };
-                let state = Some(Arc::new(state));
-                let listeners =
-                    Listeners { by_hand, annotated, state, arounds, group_arounds, chosen, checks };
-                let mut plan = Plan::make(loaded, listeners, needs_listeners)?;
+                let mut plan = Plan::make(loaded, with_state(state), needs_listeners)?;
                 plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
                 Ok(plan)
             };

@@ -32,7 +32,7 @@ use self::instruments::Instruments;
 use self::parts::{Member, Parts};
 use self::plan::{Plan, PlannedGroup};
 use crate::client::{MqClientManager, ServiceState};
-use crate::config::{Config, DEFAULT_CLUSTER, LoadedConfig};
+use crate::config::{Config, DEFAULT_CLUSTER, LoadedConfig, Sources};
 use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::error::{Error, Result};
 use crate::producer::{Hooks, Producer, Producers};
@@ -61,8 +61,8 @@ pub async fn run() -> Result<()> {
 ///
 /// Everything that is wrong, at once.
 pub fn check(path: impl AsRef<Path>) -> Result<()> {
-    let loaded = Config::load(Some(path.as_ref()))?;
-    plan::check(&loaded)?;
+    let draft = Sources { file: Some(path.as_ref().to_owned()), ..Sources::from_process() }.draft()?;
+    plan::check(draft)?;
     Ok(())
 }
 

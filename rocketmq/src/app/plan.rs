@@ -10,8 +10,8 @@ use tracing::{info, warn};
 use super::checks::{self, Checks};
 use super::listener::Listener;
 use crate::config::{
-    ClusterConfig, ConfigErrors, ConsumeMode, ConsumerConfig, DEFAULT_CLUSTER, LoadedConfig, NameServers,
-    Problem, ProducerConfig, check_group, check_topic,
+    ClusterConfig, ConfigErrors, ConsumeMode, ConsumerConfig, DEFAULT_CLUSTER, Draft, LoadedConfig,
+    NameServers, Problem, ProducerConfig, check_group, check_topic,
 };
 use crate::consumer::{ConsumeHooks, PushConsumer, Subscription, conflicts};
 use crate::error::Result;
@@ -63,7 +63,7 @@ struct Declared {
 }
 
 /// Checks configuration and annotated listeners against each other.
-pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
+pub(super) fn check(Draft { loaded, mut problems }: Draft) -> Result<(), ConfigErrors> {
     let annotated = listeners().collect();
     let checks = Checks { annotated: crate::producer::checks().collect(), by_hand: Vec::new() };
     let listeners = Listeners {
@@ -75,9 +75,12 @@ pub(super) fn check(loaded: &LoadedConfig) -> Result<(), ConfigErrors> {
         chosen: None,
         checks,
     };
-    let mut problems = ConfigErrors::new();
-    make(loaded, listeners, false, &mut problems);
-    check_producers(loaded, &mut problems);
+    if problems.is_empty() {
+        make(&loaded, listeners, false, &mut problems);
+        check_producers(&loaded, &mut problems);
+    } else {
+        add_problems(&loaded, listeners, &mut problems);
+    }
     problems.into_result()
 }
 
@@ -96,7 +99,7 @@ pub(super) fn producers(loaded: &LoadedConfig, send_hooks: impl Fn(&str) -> Hook
 }
 
 /// A producer is a member of its group in its cluster, and there is one of each.
-fn check_producers(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+pub(super) fn check_producers(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     let mut taken: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for (name, config) in &loaded.config.producers {
         let (group, cluster) = (group_of(name, config), config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
@@ -157,12 +160,8 @@ fn make(
         Some(chosen) => check_chosen(chosen, &declared, problems),
         None => check_groups(loaded, &declared, problems),
     }
-    let mut groups: BTreeMap<(String, String), Vec<Declared>> = BTreeMap::new();
-    for one in declared {
-        groups.entry((one.cluster.clone(), one.group.clone())).or_default().push(one);
-    }
     let mut planned = Vec::new();
-    for ((cluster, name), members) in groups {
+    for ((cluster, name), members) in by_group(declared) {
         check_agreement(&name, &members, problems);
         let config = loaded.config.group(&name).clone();
         if !config.enabled {
@@ -178,14 +177,7 @@ fn make(
             problems.push(place.into_iter().fold(problem, Problem::at));
         }
         let subscriptions: Vec<_> = members.into_iter().map(|member| member.subscription).collect();
-        for conflict in conflicts(&subscriptions) {
-            problems.push(
-                Problem::new(format!("group `{name}`: {} of {}", conflict.reason, conflict.topic))
-                    .detail(conflict.first)
-                    .detail(conflict.second)
-                    .detail(conflict.advice),
-            );
-        }
+        check_conflicts(&name, &subscriptions, problems);
         let consume_hooks = ConsumeHooks::default();
         planned.push(PlannedGroup {
             cluster,
@@ -198,6 +190,44 @@ fn make(
         });
     }
     Plan { groups: planned, checks }
+}
+
+/// What is wrong with the listeners themselves, beside the `problems` of a configuration that has some; what it says of them is
+/// judged once it has none.
+pub(super) fn add_problems(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) {
+    let is_chosen = listeners.chosen.is_some();
+    let declared = declared(loaded, listeners, problems);
+    // A list that cannot be read is an empty one.
+    if !is_chosen && loaded.config.groups.as_ref().is_some_and(|groups| !groups.is_empty()) {
+        check_groups(loaded, &declared, problems);
+    }
+    for ((_, name), members) in by_group(declared) {
+        check_agreement(&name, &members, problems);
+        if loaded.config.group(&name).enabled {
+            let subscriptions: Vec<_> = members.into_iter().map(|member| member.subscription).collect();
+            check_conflicts(&name, &subscriptions, problems);
+        }
+    }
+}
+
+/// By cluster and group.
+fn by_group(declared: Vec<Declared>) -> BTreeMap<(String, String), Vec<Declared>> {
+    let mut groups: BTreeMap<(String, String), Vec<Declared>> = BTreeMap::new();
+    for one in declared {
+        groups.entry((one.cluster.clone(), one.group.clone())).or_default().push(one);
+    }
+    groups
+}
+
+fn check_conflicts(group: &str, subscriptions: &[Subscription], problems: &mut ConfigErrors) {
+    for conflict in conflicts(subscriptions) {
+        problems.push(
+            Problem::new(format!("group `{group}`: {} of {}", conflict.reason, conflict.topic))
+                .detail(conflict.first)
+                .detail(conflict.second)
+                .detail(conflict.advice),
+        );
+    }
 }
 
 /// Keys that can be set and do nothing yet, or cannot work: better an error than a setting without effect.

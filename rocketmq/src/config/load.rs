@@ -48,6 +48,11 @@ impl Sources {
     ///
     /// Everything that is wrong, at once. A file that is no YAML hides what else is wrong with it.
     pub fn load(self) -> Result<LoadedConfig, ConfigErrors> {
+        self.draft()?.finished()
+    }
+
+    /// The same, as far as it can be read: for whoever has more to say of it.
+    pub(crate) fn draft(self) -> Result<Draft, ConfigErrors> {
         let set = |variable| self.env.get(variable).filter(|value: &&String| !value.is_empty()).cloned();
         let file = self.file.clone().or_else(|| set(FILE_VARIABLE).map(PathBuf::from));
         let file = file.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
@@ -60,7 +65,7 @@ impl Sources {
         if self.without_servers {
             return assemble_with(&files, self.env, super::offline::strip);
         }
-        assemble(&files, self.env)
+        assemble_with(&files, self.env, |_| ())
     }
 }
 
@@ -72,6 +77,29 @@ impl fmt::Debug for Sources {
             .field("profile", &self.profile)
             .field("env", &self.env.keys())
             .finish()
+    }
+}
+
+/// A configuration as far as it can be read, and what is wrong with it: nothing, or it is good for no more than to find what else
+/// is wrong.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) loaded: LoadedConfig,
+    pub(crate) problems: ConfigErrors,
+}
+
+impl Draft {
+    /// That of a configuration made in code, with an environment for `${…}` in listeners' attributes.
+    pub(crate) fn of(config: Config, env: BTreeMap<String, String>) -> Self {
+        let var = |text: &str| Var { scalar: Scalar { text: text.to_owned(), plain: true }, verbatim: false };
+        let vars = config.vars.iter().map(|(name, value)| (name.clone(), var(value.expose()))).collect();
+        let placeholders = Placeholders { environment: env, vars };
+        read_tree(config, Map::new(), Places::default(), placeholders, Vec::new(), true)
+    }
+
+    fn finished(self) -> Result<LoadedConfig, ConfigErrors> {
+        self.problems.into_result()?;
+        Ok(self.loaded)
     }
 }
 
@@ -92,10 +120,7 @@ impl LoadedConfig {
     ///
     /// Everything that is wrong, at once.
     pub fn from_config(config: Config, env: BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
-        let var = |text: &str| Var { scalar: Scalar { text: text.to_owned(), plain: true }, verbatim: false };
-        let vars = config.vars.iter().map(|(name, value)| (name.clone(), var(value.expose()))).collect();
-        let placeholders = Placeholders { environment: env, vars };
-        read_tree(config, Map::new(), Places::default(), placeholders, Vec::new(), true)
+        Draft::of(config, env).finished()
     }
 
     /// Replaces `${name}` and `${name:default}` in a text that is not in the file, such as an attribute of
@@ -145,14 +170,14 @@ pub(super) fn assemble(
     files: &[(String, String)],
     env: BTreeMap<String, String>,
 ) -> Result<LoadedConfig, ConfigErrors> {
-    assemble_with(files, env, |_| ())
+    assemble_with(files, env, |_| ())?.finished()
 }
 
 fn assemble_with(
     files: &[(String, String)],
     env: BTreeMap<String, String>,
     change: impl FnOnce(&mut Map<String, Value>),
-) -> Result<LoadedConfig, ConfigErrors> {
+) -> Result<Draft, ConfigErrors> {
     let mut problems = Vec::new();
     let mut places = Places::default();
     let mut tree = Map::new();
@@ -183,7 +208,7 @@ fn assemble_with(
     }
     change(&mut tree);
     let placeholders = Placeholders { environment: env, vars: vars(&tree, &places) };
-    read_tree(Config::default(), tree, places, placeholders, problems, false)
+    Ok(read_tree(Config::default(), tree, places, placeholders, problems, false))
 }
 
 fn read_tree(
@@ -193,14 +218,13 @@ fn read_tree(
     placeholders: Placeholders,
     problems: Vec<Problem>,
     by_hand: bool,
-) -> Result<LoadedConfig, ConfigErrors> {
+) -> Draft {
     let mut reader = Reader::new(&places, &placeholders, by_hand);
     reader.root(tree, |keys| config.read(keys));
     let Reader { problems: found, effective, .. } = reader;
-    let mut errors: ConfigErrors = problems.into_iter().chain(found).collect();
-    errors.sort();
-    errors.into_result()?;
-    Ok(LoadedConfig { config, effective, places, placeholders })
+    let mut problems: ConfigErrors = problems.into_iter().chain(found).collect();
+    problems.sort();
+    Draft { loaded: LoadedConfig { config, effective, places, placeholders }, problems }
 }
 
 /// One layer for the `config` crate. It would read dots in the keys of the topmost level as paths, so the

@@ -57,6 +57,7 @@ pub use consumer::{
     Rebalance, RetryDelay, Undecodable,
 };
 pub use lite_pull::LitePullConfig;
+pub(crate) use load::Draft;
 pub use load::{LoadedConfig, Sources};
 pub use names::{MAX_GROUP_LENGTH, MAX_TOPIC_LENGTH, check_group, check_topic};
 pub(crate) use nearest::suggestion;

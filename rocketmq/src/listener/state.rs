@@ -91,6 +91,11 @@ impl StateMap {
         replaced
     }
 
+    /// Takes a value of this type to be there, although it is not: for what is only checked.
+    pub(crate) fn promise(&mut self, key: StateKey) {
+        self.0.push((key, Box::new(())));
+    }
+
     pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
         let key = StateKey::of::<T>();
         let (_, value) = self.0.iter().find(|(other, _)| *other == key)?;

@@ -9,7 +9,7 @@ use super::App;
 use super::decided::Decided;
 use crate::app::{Instruments, Listener};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors, LoadedConfig, Sources};
+use crate::config::{Config, ConfigErrors, Draft, Sources};
 use crate::consumer::{ConsumeHook, FilterHook, Journal};
 use crate::error::Result;
 use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, State};
@@ -225,14 +225,15 @@ impl AppBuilder {
     /// and the state.
     pub async fn start(self) -> Result<App> {
         let Self { app, source, env, groups, limit, patience } = self;
-        let mut loaded = load(source, env)?;
-        loaded.config.use_embedded_servers();
+        let mut draft = load(source, env)?;
+        let config = &mut draft.loaded.config;
+        config.use_embedded_servers();
         let folder = folder();
-        loaded.config.keep_offsets_in(&folder);
+        config.keep_offsets_in(&folder);
         let instruments = Instruments { clock: Clock::movable(), journal: Journal::new() };
         let decided = Decided::default();
         let app =
-            app.send_hook(decided.clone()).under_test(loaded, instruments.clone(), groups).start().await?;
+            app.send_hook(decided.clone()).under_test(draft, instruments.clone(), groups).start().await?;
         app.ready().await;
         let app = App::new(app, instruments, limit, patience, decided, folder);
         app.until_begun().await;
@@ -240,23 +241,23 @@ impl AppBuilder {
     }
 }
 
-fn load(source: Source, more: Vec<(String, String)>) -> Result<LoadedConfig, ConfigErrors> {
+fn load(source: Source, more: Vec<(String, String)>) -> Result<Draft, ConfigErrors> {
     let mut sources = Sources { without_servers: true, ..Sources::from_process() };
     sources.env.extend(more);
     let is_named = sources.env.get("ROCKETMQ_CONFIG").is_some_and(|file| !file.is_empty());
     match source {
         Source::Value(mut config) => {
             config.use_embedded_servers();
-            return LoadedConfig::from_config(*config, sources.env);
+            return Ok(Draft::of(*config, sources.env));
         }
         Source::File(file) => sources.file = Some(file),
         Source::Usual if is_named => {}
         Source::Usual => match nearest_file() {
             Some(file) => sources.file = Some(file),
-            None => return LoadedConfig::from_config(Config::default(), sources.env),
+            None => return Ok(Draft::of(Config::default(), sources.env)),
         },
     }
-    sources.load()
+    sources.draft()
 }
 
 /// A folder for the files of one application, which is made by whoever has one.
