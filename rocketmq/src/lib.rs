@@ -173,7 +173,7 @@ pub use producer::{
     TransactionSendResult,
 };
 pub use protocol::{RequestCode, ResponseCode};
-pub use remoting::RequestError;
+pub use remoting::{RequestError, RpcAnswer, RpcCall, RpcHook, RpcRequest};
 pub use rocketmq_macros::{listener, transaction};
 pub use trace::Tracer;
 

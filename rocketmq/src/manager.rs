@@ -14,6 +14,7 @@ use crate::consumer::{
 };
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerBuilder};
+use crate::remoting::RpcHook;
 use crate::tasks::Boxed;
 use crate::trace::Tracer;
 
@@ -178,6 +179,24 @@ impl MqClientManager {
         tracer.settle(self.inner.home.clone())?;
         self.registered().tracers.push(tracer.clone());
         Ok(())
+    }
+
+    /// Has every request of this manager's consumers and producers pass `hook`, after those that were registered before.
+    ///
+    /// # Errors
+    ///
+    /// Where a consumer or producer has been started: it works without the hook.
+    pub fn register_rpc_hook(&self, hook: impl RpcHook) -> Result<()> {
+        self.add_rpc_hook(Arc::new(hook))
+    }
+
+    pub(crate) fn add_rpc_hook(&self, hook: Arc<dyn RpcHook>) -> Result<()> {
+        match self.inner.home.clients.add_hook(hook) {
+            true => Ok(()),
+            false => Err(Error::other(
+                "an RPC hook is registered before the manager, or one of its consumers or producers, is started",
+            )),
+        }
     }
 
     /// Starts everything that is registered: first producers, since listeners may send.

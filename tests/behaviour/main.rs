@@ -35,6 +35,7 @@ mod produce;
 mod producers;
 mod replies;
 mod retry;
+mod rpc_hooks;
 mod secured;
 mod send_ways;
 mod shutdown;

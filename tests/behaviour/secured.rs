@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{AclConfig, ClusterConfig, SerializeType, TlsConfig};
-use rocketmq::{Message, Producer, PushConsumer, SendError};
+use rocketmq::{Message, Producer, PushConsumer, RpcHook, RpcRequest, SendError};
 use rocketmq_tests::{Apache, ServerKind, Setup, Version, servers};
+use sha1::Sha1;
 
 use crate::log;
 use crate::seen::Seen;
@@ -150,13 +154,16 @@ fn tls() -> TlsConfig {
 
 /// Messages go to the server and come back.
 async fn ensure_works(cluster: ClusterConfig) -> Result<()> {
+    ensure_manager_works(&MqClientManager::new(cluster)).await
+}
+
+async fn ensure_manager_works(manager: &MqClientManager) -> Result<()> {
     let (topic, seen) = (unique("secured"), Seen::default());
-    let manager = MqClientManager::new(cluster);
-    let producer = Producer::builder(unique("producer")).config(producer_config()).build(&manager)?;
+    let producer = Producer::builder(unique("producer")).config(producer_config()).build(manager)?;
     PushConsumer::builder(unique("group"))
         .config(consumer_config())
         .subscribe(topic.as_str(), "*", seen.listener())
-        .build(&manager)?;
+        .build(manager)?;
     manager.start().await?;
     let sent = send_numbers(&producer, &topic, 20).await?;
     seen.until_all(&sent).await?;
@@ -188,6 +195,37 @@ fn a_client_with_keys_works_whatever_the_form_of_its_headers() -> Result<()> {
             let mut cluster = as_user(server);
             cluster.client.serialize = form;
             ensure_works(cluster).await.with_context(|| format!("{form:?}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Signs as Java's `AclClientRPCHook` does.
+struct OwnSignature;
+
+impl RpcHook for OwnSignature {
+    fn before(&self, request: &mut RpcRequest<'_>) -> Result<(), String> {
+        request.put("AccessKey", USER);
+        let mut fields: Vec<_> = request.fields().collect();
+        fields.sort_unstable();
+        let mut mac = Hmac::<Sha1>::new_from_slice(PASSWORD.as_bytes()).map_err(|error| error.to_string())?;
+        fields.iter().for_each(|(_, value)| mac.update(value.as_bytes()));
+        mac.update(request.body());
+        let signature = STANDARD.encode(mac.finalize().into_bytes());
+        request.put("Signature", signature);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_application_may_sign_by_itself_whatever_the_form_of_its_headers() -> Result<()> {
+    on_each_release(async |server| {
+        for form in [SerializeType::Json, SerializeType::Rocketmq] {
+            let mut cluster = as_user(server);
+            (cluster.acl, cluster.client.serialize) = (None, form);
+            let manager = MqClientManager::new(cluster);
+            manager.register_rpc_hook(OwnSignature)?;
+            ensure_manager_works(&manager).await.with_context(|| format!("{form:?}"))?;
         }
         Ok(())
     })

@@ -18,6 +18,7 @@ use crate::listener::{
 };
 use crate::message::MessageExt;
 use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producer, Producers, SendHook, checks};
+use crate::remoting::{RpcHook, RpcHooks};
 use crate::tasks::Boxed;
 
 /// An application that is being put together.
@@ -33,6 +34,7 @@ pub struct AppBuilder {
     checks: Vec<(String, CheckHandler)>,
     without_linked: bool,
     send_hooks: Hooks,
+    rpc_hooks: RpcHooks,
     consume_hooks: ConsumeHooks,
     /// Where only some groups are wanted.
     chosen: Option<Vec<String>>,
@@ -157,6 +159,12 @@ impl AppBuilder {
     /// Runs `hook` with every send of the producers that the file declares, after those that were added before.
     pub fn send_hook(mut self, hook: impl SendHook) -> Self {
         self.send_hooks.add(hook);
+        self
+    }
+
+    /// Has every request to the name servers and brokers of every cluster pass `hook`, after those that were added before.
+    pub fn rpc_hook(mut self, hook: impl RpcHook) -> Self {
+        self.rpc_hooks.add(Arc::new(hook));
         self
     }
 
@@ -288,6 +296,7 @@ impl AppBuilder {
                 checks: by_name,
                 without_linked,
                 send_hooks,
+                rpc_hooks,
                 consume_hooks,
                 chosen,
                 instruments,
@@ -325,7 +334,7 @@ impl AppBuilder {
                 plan.groups.iter_mut().for_each(|group| group.consume_hooks = consume_hooks.clone());
                 Ok(plan)
             };
-            super::start(&mut loaded, &send_hooks, instruments, plan).await
+            super::start(&mut loaded, &send_hooks, rpc_hooks, instruments, plan).await
         })
     }
 }

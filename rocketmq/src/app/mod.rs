@@ -36,6 +36,7 @@ use crate::config::{Config, DEFAULT_CLUSTER, LoadedConfig, Sources};
 use crate::consumer::{ConsumeStats, PushConsumer};
 use crate::error::{Error, Result};
 use crate::producer::{Hooks, Producer, Producers};
+use crate::remoting::RpcHooks;
 use crate::tasks::Boxed;
 use crate::trace::Tracer;
 
@@ -87,6 +88,8 @@ struct Running {
     parts: Parts,
     /// By the names of the clusters that they write to; none without `trace.enabled`.
     tracers: BTreeMap<String, Tracer>,
+    /// Of all managers.
+    rpc_hooks: RpcHooks,
     instruments: Instruments,
     #[cfg(feature = "health")]
     status_page: Option<status_page::StatusPage>,
@@ -305,6 +308,7 @@ impl fmt::Debug for App {
 async fn start(
     loaded: &mut LoadedConfig,
     send_hooks: &Hooks,
+    rpc_hooks: RpcHooks,
     instruments: Instruments,
     plan: impl FnOnce(&LoadedConfig, &Producers) -> Result<Plan>,
 ) -> Result<App> {
@@ -323,6 +327,7 @@ async fn start(
         managers: BTreeMap::new(),
         parts: Parts::default(),
         tracers,
+        rpc_hooks,
         instruments,
         #[cfg(feature = "health")]
         status_page: None,
@@ -416,6 +421,7 @@ impl Running {
         info!(cluster = name, name_servers = %cluster.name_servers, "cluster");
         let Instruments { clock, journal } = self.instruments.clone();
         let manager = MqClientManager::with_instruments(cluster, clock, journal);
+        self.rpc_hooks.iter().try_for_each(|hook| manager.add_rpc_hook(Arc::clone(hook)))?;
         self.tracers.get(name).map_or(Ok(()), |tracer| manager.register_tracer(tracer))?;
         self.managers.insert(name.to_owned(), manager.clone());
         Ok(manager)

@@ -1,6 +1,6 @@
 //! The clients of a process: one for each cluster in use, shared by all who use it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{ClusterConfig, NameServers};
 use crate::consumer::Journal;
 use crate::error::{Error, Result};
-use crate::remoting::RequestType;
+use crate::remoting::{RequestType, RpcHook, RpcHooks};
 use crate::tasks::Tasks;
 
 /// How long connections get to send what they hold.
@@ -33,7 +33,14 @@ pub(crate) struct Home {
 /// Two configurations are one client only if they are equal in everything, so that nobody works with the settings of
 /// somebody else.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(Mutex<Vec<Entry>>);
+pub(crate) struct Clients(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Entry>,
+    /// Of every client that is made.
+    hooks: RpcHooks,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -61,28 +68,40 @@ impl Clients {
                  and give its `name_server()`",
             ));
         };
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Table { entries, hooks } = &mut *self.lock();
         let is_same = |entry: &&mut Entry| entry.request_type == request_type && entry.cluster == *cluster;
         if let Some(entry) = entries.iter_mut().find(is_same) {
             entry.users += 1;
             return Ok(Arc::clone(&entry.client));
         }
-        let client = MqClient::start(cluster, request_type, addresses, Tasks::default())?;
+        let client = MqClient::start(cluster, request_type, addresses, hooks.clone(), Tasks::default())?;
         entries.push(Entry { cluster: cluster.clone(), request_type, client: Arc::clone(&client), users: 1 });
         Ok(client)
+    }
+
+    /// Adds a hook to all clients; `false` where there is one already, which works without it.
+    pub(crate) fn add_hook(&self, hook: Arc<dyn RpcHook>) -> bool {
+        let Table { entries, hooks } = &mut *self.lock();
+        if entries.is_empty() {
+            hooks.add(hook);
+        }
+        entries.is_empty()
     }
 
     /// Ends the tasks of all clients, and those of their consumers and producers, without waiting for their end.
     #[cfg(feature = "testing")]
     pub(crate) fn abandon(&self) {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().for_each(|entry| entry.client.tasks().cancel());
+        self.lock().entries.iter().for_each(|entry| entry.client.tasks().cancel());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the client if this was the last use of it.
     pub(crate) async fn release(&self, client: &Arc<MqClient>) {
         let ended = {
-            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = &mut self.lock().entries;
             let at = entries.iter().position(|entry| Arc::ptr_eq(&entry.client, client));
             at.and_then(|at| {
                 entries[at].users -= 1;

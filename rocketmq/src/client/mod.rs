@@ -59,7 +59,9 @@ use crate::message::MessageExt;
 use crate::protocol::HeaderForm;
 use crate::protocol::body::{ConsumerData, ProducerData};
 use crate::protocol::broker_calls::ConsumerRunningInfo;
-use crate::remoting::{Limits, RemotingClient, RemotingSettings, RequestType, Signer, Tls, TlsSettings};
+use crate::remoting::{
+    Limits, RemotingClient, RemotingSettings, RequestType, RpcHooks, Signer, Tls, TlsSettings,
+};
 use crate::tasks::Tasks;
 
 /// The topic whose route new topics get where brokers create them by themselves.
@@ -138,10 +140,11 @@ impl MqClient {
         cluster: &ClusterConfig,
         request_type: RequestType,
         name_servers: &[String],
+        hooks: RpcHooks,
         tasks: Tasks,
     ) -> Result<Arc<Self>> {
         let config = cluster.client.clone();
-        let settings = settings(cluster, request_type)?;
+        let settings = settings(cluster, request_type, hooks)?;
         let client = Arc::new_cyclic(|client| Self {
             id: id::client_id(config.instance.as_deref(), config.unit.as_deref(), request_type),
             remoting: RemotingClient::new(
@@ -270,7 +273,7 @@ impl MqClient {
     }
 }
 
-fn settings(cluster: &ClusterConfig, request_type: RequestType) -> Result<RemotingSettings> {
+fn settings(cluster: &ClusterConfig, request_type: RequestType, hooks: RpcHooks) -> Result<RemotingSettings> {
     let client = &cluster.client;
     let signer = cluster.acl.as_ref().and_then(|acl| {
         let token = acl.security_token.as_ref().map(|token| token.expose().to_owned());
@@ -291,6 +294,7 @@ fn settings(cluster: &ClusterConfig, request_type: RequestType) -> Result<Remoti
         tls: tls(&cluster.tls).map_err(|reason| Error::other(format!("tls: {reason}")))?,
         namespace_v2: client.namespace_v2.clone(),
         request_type,
+        hooks,
     })
 }
 

@@ -42,8 +42,7 @@ impl MqClient {
     /// Asks for messages; waits at most `pull_timeout`.
     pub(crate) async fn pop(&self, line: &Line, request: &PopMessage) -> Result<PopAnswer, RequestError> {
         let address = line.address();
-        let command = self.remoting.command(request, Bytes::new());
-        let answer = line.invoke(command, self.config.pull_timeout).await?;
+        let answer = line.request(request, self.config.pull_timeout).await?;
         match answer.response_code() {
             ResponseCode::SUCCESS => {
                 let WithBody { header, body } = WithBody::from_command(answer)

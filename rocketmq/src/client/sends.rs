@@ -82,8 +82,9 @@ impl MqClient {
         body: Bytes,
         limit: Duration,
     ) -> Result<(), RequestError> {
-        let command = self.remoting.command_as(code, request, body);
-        self.remoting.tell(&self.port(address, port), command, limit).await
+        let address = self.port(address, port);
+        let command = self.remoting.oneway_command(&address, code, request, body)?;
+        self.remoting.tell(&address, command, limit).await
     }
 
     /// Takes a timer message back before its time; returns its id.

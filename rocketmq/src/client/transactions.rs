@@ -110,7 +110,7 @@ impl MqClient {
         remark: Option<String>,
         limit: Duration,
     ) -> Result<(), RequestError> {
-        let mut command = self.remoting.command_as(EndTransaction::CODE, end, Bytes::new());
+        let mut command = self.remoting.oneway_command(address, EndTransaction::CODE, end, Bytes::new())?;
         command.remark = remark;
         debug!(%address, topic = end.topic.as_deref(), message_id = end.msg_id, state = end.commit_or_rollback, "a transaction ends");
         self.remoting.tell(address, command, limit).await

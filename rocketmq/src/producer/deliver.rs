@@ -321,6 +321,7 @@ impl Running {
         let took = begun.elapsed();
         let sign = match outcome {
             Ok(_) | Err(AttemptError::Request(RequestError::NoAddress { .. })) => Sign::Took(took),
+            Err(AttemptError::Request(RequestError::Forbidden { .. })) => return,
             Err(AttemptError::Request(RequestError::Refused { .. })) => Sign::Refused,
             Err(AttemptError::Request(_)) => Sign::Silent,
             // It was not asked.

@@ -30,6 +30,15 @@ impl ExtFields {
         self.ends.push((name_end, self.end()));
     }
 
+    /// Puts a field in the place of the one that has this name, if there is one.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        if self.get(name).is_some() {
+            let all = std::mem::take(self);
+            all.iter().filter(|(other, _)| *other != name).for_each(|(name, value)| self.put(name, value));
+        }
+        self.put(name, value);
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let (text, mut start) = (self.text.as_bytes(), 0);
         for (name_end, value_end) in &self.ends {

@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use super::connection::{Answer, Inbound, Limits, serve};
 use super::peer::{Frame, Opaques, Peer, Requests, TimeLimit};
+use super::rpc_hook::{RpcCall, RpcHooks};
 use super::{Address, RequestError, Signer, Tls};
 use crate::protocol::header::Response;
 use crate::protocol::{
@@ -37,6 +38,7 @@ pub(crate) struct RemotingSettings {
     /// The namespace (v2) that every request names; its topics and groups stay as they are.
     pub(crate) namespace_v2: Option<String>,
     pub(crate) request_type: RequestType,
+    pub(crate) hooks: RpcHooks,
 }
 
 /// What a client is for, as far as its requests tell.
@@ -113,25 +115,35 @@ impl RemotingClient {
         self.channel(address).oneway(command, limit).await
     }
 
-    /// The command for a request, signed if this client signs.
-    pub(crate) fn command<R: Request>(&self, request: &R, body: Bytes) -> RemotingCommand {
-        self.command_as(R::CODE, request, body)
-    }
-
-    /// The same, under another code that shares the header.
-    pub(crate) fn command_as<R: Request>(
+    /// The command for a request that is [told](Self::tell) to `address`, under this code, which may be another one than
+    /// the request's own.
+    pub(crate) fn oneway_command<R: Request>(
         &self,
+        address: &Address,
         code: RequestCode,
         request: &R,
         body: Bytes,
-    ) -> RemotingCommand {
+    ) -> Result<RemotingCommand, RequestError> {
+        self.command(address, code, request, body, true)
+    }
+
+    /// The command for a request, with what hooks add, and signed if this client signs.
+    fn command<R: Request>(
+        &self,
+        address: &Address,
+        code: RequestCode,
+        request: &R,
+        body: Bytes,
+        is_oneway: bool,
+    ) -> Result<RemotingCommand, RequestError> {
         let mut fields = request.to_fields();
         self.put_own_fields(&mut fields);
+        self.settings.hooks.before(address, code, is_oneway, &mut fields, &body)?;
         // Last, because it covers all that is there.
         if let Some(signer) = &self.settings.signer {
             signer.sign(&mut fields, &body);
         }
-        RemotingCommand::request(code, fields, body)
+        Ok(RemotingCommand::request(code, fields, body))
     }
 
     /// What every request of this client says.
@@ -146,17 +158,23 @@ impl RemotingClient {
     }
 
     /// The frame of a request.
-    fn frame<R: Request>(&self, code: RequestCode, request: &R, body: Bytes) -> Frame {
+    fn frame<R: Request>(
+        &self,
+        address: &Address,
+        code: RequestCode,
+        request: &R,
+        body: Bytes,
+    ) -> Result<Frame, RequestError> {
         let (opaque, form) = (self.opaques.next(), self.settings.limits.form);
-        // Who signs has to see all fields first.
-        if form != HeaderForm::Json || self.settings.signer.is_some() {
-            return Frame::new(self.command_as(code, request, body), opaque, form);
+        // Hooks, and who signs, have to see all fields first.
+        if form != HeaderForm::Json || self.settings.signer.is_some() || !self.settings.hooks.is_empty() {
+            return Ok(Frame::new(self.command(address, code, request, body, false)?, opaque, form));
         }
         let head = encode_request(code, opaque, body.len(), |fields| {
             request.write(fields);
             self.put_own_fields(fields);
         });
-        Frame { code, opaque, head, body }
+        Ok(Frame { code, opaque, head, body })
     }
 
     /// Asks under this code, which may be another one than the request's own, and waits for the answer, whatever that
@@ -169,10 +187,10 @@ impl RemotingClient {
         body: Bytes,
         limit: impl Into<TimeLimit>,
     ) -> Result<RemotingCommand, RequestError> {
-        self.exchange(address, self.frame(code, request, body), limit.into()).await
+        self.exchange(address, self.frame(address, code, request, body)?, limit.into()).await
     }
 
-    /// Sends a command and waits for its answer, whatever that says.
+    /// Sends a command as it is and waits for its answer, whatever that says.
     #[cfg(test)]
     pub(crate) async fn invoke(
         &self,
@@ -184,10 +202,37 @@ impl RemotingClient {
         self.exchange(address, frame, limit.into()).await
     }
 
+    /// Sends a request and waits for its answer, and tells hooks of it.
+    async fn exchange(
+        &self,
+        address: &Address,
+        frame: Frame,
+        limit: TimeLimit,
+    ) -> Result<RemotingCommand, RequestError> {
+        self.watch(address, frame.code, self.send(address, frame, limit)).await
+    }
+
+    /// Waits for an answer, and tells hooks of it.
+    async fn watch(
+        &self,
+        address: &Address,
+        code: RequestCode,
+        answer: impl Future<Output = Result<RemotingCommand, RequestError>>,
+    ) -> Result<RemotingCommand, RequestError> {
+        let hooks = &self.settings.hooks;
+        if hooks.is_empty() {
+            return answer.await;
+        }
+        let begun = Instant::now();
+        let answer = answer.await;
+        hooks.after(&RpcCall { address, code, took: begun.elapsed() }, answer.as_ref());
+        answer
+    }
+
     /// Sends a request and waits for its answer.
     ///
     /// A broker that is shutting down answers GO_AWAY: the request is sent once more, over a new connection.
-    async fn exchange(
+    async fn send(
         &self,
         address: &Address,
         frame: Frame,
@@ -268,15 +313,17 @@ impl Line {
         &self.address
     }
 
-    /// Sends a command and waits for its answer, whatever that says; once more over a new connection where the broker is
-    /// shutting down.
-    pub(crate) async fn invoke(
+    /// Asks and waits for the answer, whatever that says; once more over a new connection where the broker is shutting down.
+    pub(crate) async fn request<R: Request>(
         &self,
-        command: RemotingCommand,
+        request: &R,
         limit: Duration,
     ) -> Result<RemotingCommand, RequestError> {
-        let (form, limit) = (self.remoting.settings.limits.form, limit.into());
-        let frame = Frame::new(command, self.remoting.opaques.next(), form);
+        let frame = self.remoting.frame(&self.address, R::CODE, request, Bytes::new())?;
+        self.remoting.watch(&self.address, R::CODE, self.send(frame, limit.into())).await
+    }
+
+    async fn send(&self, frame: Frame, limit: TimeLimit) -> Result<RemotingCommand, RequestError> {
         let peer = self.peer().clone();
         let answer = peer.invoke(frame.clone(), limit).await?;
         if answer.response_code() != ResponseCode::GO_AWAY {

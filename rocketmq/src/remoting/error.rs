@@ -66,6 +66,16 @@ pub enum RequestError {
         /// Who is missing.
         reason: String,
     },
+    /// An [`RpcHook`](crate::RpcHook) of the application did not let the request go.
+    #[error("an RPC hook did not let {code} go to {address}: {reason}")]
+    Forbidden {
+        /// Who was to be asked.
+        address: Arc<str>,
+        /// What was to be asked.
+        code: RequestCode,
+        /// The hook's words.
+        reason: String,
+    },
     /// The client has been shut down.
     #[error("the client is shut down; {address} was not asked")]
     ShutDown {
@@ -95,7 +105,7 @@ impl RequestError {
             | Self::TimedOut { .. }
             | Self::NoAddress { .. } => true,
             Self::Refused { response, .. } => response.is_retryable(),
-            Self::BadAnswer { .. } | Self::ShutDown { .. } => false,
+            Self::BadAnswer { .. } | Self::Forbidden { .. } | Self::ShutDown { .. } => false,
         }
     }
 

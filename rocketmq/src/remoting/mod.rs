@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod frame;
 mod peer;
+mod rpc_hook;
 mod signer;
 #[cfg(feature = "tls")]
 mod tls;
@@ -20,6 +21,8 @@ pub(crate) use channel::{Line, RemotingClient, RemotingSettings, RequestType, re
 pub(crate) use connection::{Answer, Inbound, Limits, serve};
 pub use error::RequestError;
 pub(crate) use peer::{Peer, TimeLimit};
+pub(crate) use rpc_hook::RpcHooks;
+pub use rpc_hook::{RpcAnswer, RpcCall, RpcHook, RpcRequest};
 pub(crate) use signer::Signer;
 pub(crate) use tls::{Tls, TlsSettings};
 

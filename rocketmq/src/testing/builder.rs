@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, State};
 use crate::message::MessageExt;
 use crate::producer::{IntoTransaction, Producers, SendHook};
+use crate::remoting::RpcHook;
 
 const FILE: &str = "rocketmq.yaml";
 /// What a busy machine takes for what usually takes milliseconds.
@@ -161,6 +162,12 @@ impl AppBuilder {
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         self.app = self.app.around_group_with_state(group, function);
+        self
+    }
+
+    /// See [`crate::AppBuilder::rpc_hook`].
+    pub fn rpc_hook(mut self, hook: impl RpcHook) -> Self {
+        self.app = self.app.rpc_hook(hook);
         self
     }
 

@@ -27,7 +27,7 @@ use crate::protocol::{
     ExtFields, Header, HeaderForm, RemotingCommand, Request, RequestCode, ResponseCode, json,
 };
 use crate::remoting::{
-    Address, Answer, Inbound, Limits, RemotingClient, RemotingSettings, RequestError, RequestType,
+    Address, Answer, Inbound, Limits, RemotingClient, RemotingSettings, RequestError, RequestType, RpcHooks,
 };
 use crate::tasks::Tasks;
 
@@ -67,6 +67,7 @@ impl Client {
             tls: None,
             namespace_v2: None,
             request_type: RequestType::Plain,
+            hooks: RpcHooks::default(),
         };
         let (sender, told) = mpsc::channel(100);
         let tasks = Tasks::default();

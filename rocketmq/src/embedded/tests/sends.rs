@@ -56,7 +56,9 @@ async fn the_older_form_of_a_send_and_oneway_sends_are_understood() {
     let answer = client.invoke(RequestCode::SEND_MESSAGE, header.to_fields(), "one").await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
 
-    let command = client.remoting.command(&message("t", 0, &[]), Bytes::new());
+    let request = message("t", 0, &[]);
+    let command =
+        client.remoting.oneway_command(&client.broker, SendMessageV2::CODE, &request, Bytes::new()).unwrap();
     client.remoting.tell(&client.broker, command, PATIENCE).await.unwrap();
     // An empty body is refused, but nobody is told; the next answer is that of the next request.
     client.send(message("t", 0, &[])).await.unwrap();
