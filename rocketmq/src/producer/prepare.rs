@@ -236,26 +236,35 @@ fn unix_ms(time: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::sync::mpsc;
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::runtime;
 
     use super::*;
 
-    #[tokio::test]
-    async fn large_bodies_are_compressed_away_from_the_threads_that_serve_connections() {
+    #[test]
+    fn large_bodies_are_compressed_away_from_the_threads_that_serve_connections() {
         let config = ProducerConfig::default();
         let over = config.compress_over.as_usize();
+        let runtime = runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
         for (len, compressed, apart) in [
             (over - 1, false, false),
             (over, true, false),
             (COMPRESS_APART_BYTES - 1, true, false),
             (COMPRESS_APART_BYTES, true, true),
         ] {
+            // What goes to the other thread waits there until it is free.
+            let (free, taken) = mpsc::channel::<()>();
+            runtime.spawn_blocking(move || taken.recv());
+            let _inside = runtime.enter();
             let mut work = pin!(compress(&config, vec![b'x'; len].into()));
             let at_once = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert_eq!(at_once.is_pending(), apart, "{len}");
+            drop(free);
             let (body, flag) = match at_once {
-                std::task::Poll::Ready(done) => done,
-                std::task::Poll::Pending => work.await,
+                Poll::Ready(done) => done,
+                Poll::Pending => runtime.block_on(work),
             };
             assert_eq!((body.len() < len, flag != 0), (compressed, compressed), "{len}");
         }
