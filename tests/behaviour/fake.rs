@@ -1,12 +1,13 @@
 //! A name server that says what it is told to, a broker that says nothing, and a network that cuts connections.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -64,6 +65,19 @@ impl Fake {
         .await
     }
 
+    /// Leads to `server`, and notes what is asked there and how it is answered.
+    pub(crate) async fn noting(server: SocketAddr, notes: &Notes) -> Result<Self> {
+        let notes = notes.clone();
+        Self::listen(move |stream| {
+            let notes = notes.clone();
+            async move {
+                // It ends with one of the two connections.
+                drop(note(stream, server, &notes).await);
+            }
+        })
+        .await
+    }
+
     async fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Result<Self>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -93,6 +107,17 @@ impl Fake {
     }
 }
 
+/// Requests that were answered: the code of each, and that of its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<Vec<(i64, i64)>>>);
+
+impl Notes {
+    /// How often this was asked and answered so.
+    pub(crate) fn count(&self, request: i64, answer: i64) -> usize {
+        lock(&self.0).iter().filter(|noted| **noted == (request, answer)).count()
+    }
+}
+
 /// An address at which nobody listens.
 pub(crate) async fn nobody() -> Result<SocketAddr> {
     // The port was just given to us, and is not given to anybody else soon.
@@ -104,13 +129,7 @@ async fn tell_route(mut stream: TcpStream, topic: &str, route: &str) -> Result<(
     const SUCCESS: u32 = 0;
     const TOPIC_NOT_EXIST: u32 = 17;
     loop {
-        let length = stream.read_u32().await? as usize;
-        ensure!((4..1 << 20).contains(&length), "a frame of {length} bytes");
-        let mut frame = vec![0; length];
-        stream.read_exact(&mut frame).await?;
-        let header_length = frame.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize);
-        let header = frame.get(4..4 + header_length).context("the header is longer than the frame")?;
-        let header: Value = serde_json::from_slice(header)?;
+        let (header, _) = read_frame(&mut stream).await?;
         let (code, body) =
             if header["extFields"]["topic"] == topic { (SUCCESS, route) } else { (TOPIC_NOT_EXIST, "") };
         let answer =
@@ -135,4 +154,49 @@ async fn pass_on(client: TcpStream, server: SocketAddr, most: u64) -> Result<()>
         answered = tokio::io::copy(&mut answers, &mut to_client) => answered?,
     };
     Ok(())
+}
+
+/// Passes frames on, both ways.
+async fn note(client: TcpStream, server: SocketAddr, notes: &Notes) -> Result<()> {
+    let server = TcpStream::connect(server).await?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let open = Mutex::new(HashMap::new());
+    let asking = async {
+        loop {
+            let (header, frame) = read_frame(&mut from_client).await?;
+            lock(&open).insert(header["opaque"].as_i64(), header["code"].as_i64());
+            to_server.write_all(&frame).await?;
+        }
+    };
+    let answering = async {
+        loop {
+            let (header, frame) = read_frame(&mut from_server).await?;
+            let is_answer = header["flag"].as_i64().is_some_and(|flag| flag & 1 == 1);
+            let asked = if is_answer { lock(&open).remove(&header["opaque"].as_i64()) } else { None };
+            lock(&notes.0).extend(asked.flatten().zip(header["code"].as_i64()));
+            to_client.write_all(&frame).await?;
+        }
+    };
+    tokio::select! {
+        end = asking => end,
+        end = answering => end,
+    }
+}
+
+/// A frame as it is, and its header.
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Value, Vec<u8>)> {
+    let length = stream.read_u32().await?;
+    ensure!((4..16 << 20).contains(&length), "a frame of {length} bytes");
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.resize(4 + length as usize, 0);
+    stream.read_exact(&mut frame[4..]).await?;
+    // The first byte says how the header is written: as JSON.
+    let header_length = u32::from_be_bytes([0, frame[5], frame[6], frame[7]]) as usize;
+    let header = frame.get(8..8 + header_length).context("the header is longer than the frame")?;
+    Ok((serde_json::from_slice(header)?, frame))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

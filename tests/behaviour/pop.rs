@@ -16,15 +16,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 
+use crate::fake::{Fake, Notes};
 use crate::program::Program;
 use crate::seen::Seen;
 use crate::sending::{Stream, send, send_numbers};
-use crate::server::{Server, Use, consumer_config, run, unique};
+use crate::server::{Server, Use, cluster, consumer_config, run, unique};
 use crate::wait;
 
 on_all_servers_of_5_at_once! { Shared:
     nothing_is_lost_when_handlers_fail_one_member_joins_and_another_is_killed,
     a_slow_handler_keeps_its_messages_and_so_do_those_that_wait_for_it,
+    each_request_of_a_group_that_pops_is_used_and_answered,
     what_fails_comes_again_and_is_a_dead_letter_in_the_end,
     of_a_batch_only_what_is_not_acknowledged_comes_again,
     a_bad_payload_concerns_one_message_only,
@@ -270,6 +272,57 @@ async fn a_slow_handler_keeps_its_messages_and_so_do_those_that_wait_for_it(serv
     ensure!(by_other.count() == 0, "the other one got {:?} of {sent:?}", by_other.bodies());
     assert_eq!(server.admin().max_offset(&server.pop_retry_topic(&group, &topic), 0).await?, 0);
     other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn each_request_of_a_group_that_pops_is_used_and_answered(server: Server) -> Result<()> {
+    const SUCCESS: i64 = 0;
+    const CHANGE_INVISIBLE_TIME: i64 = 200_053;
+    let (topic, seen, notes) = (unique("orders"), Seen::default(), Notes::default());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let broker = Fake::noting(server.broker_addr(), &notes).await?;
+    let name_server = Fake::name_server(&topic, &[("broker-a", broker.addr())]).await?;
+    let manager = MqClientManager::new(cluster(&name_server.addr().to_string()));
+    let handled = seen.clone();
+    PushConsumer::builder(unique("group"))
+        .config(pop_config())
+        .subscribe(topic.as_str(), "*", move |messages: Vec<MessageExt>| {
+            let (seen, message) = (handled.clone(), messages[0].clone());
+            async move {
+                let fails = message.body_str() == "fails" && message.reconsume_times() == 0;
+                if message.body_str() == "slow" {
+                    time::sleep(INVISIBLE_TIME + INVISIBLE_TIME / 2).await;
+                }
+                seen.note(&message);
+                if fails { ConsumeResult::ReconsumeAfter(DelayLevel::S1) } else { ConsumeResult::Success }
+            }
+        })
+        .build(&manager)?;
+    let mut sent = send_numbers(&producer, &topic, 500).await?;
+    manager.start().await?;
+    sent.extend(send(&producer, &topic, ["fails", "slow"]).await?);
+
+    seen.until_within(COMES_AGAIN, "one came twice", |handled| {
+        handled.times.len() == sent.len() && handled.times.get("fails") == Some(&2)
+    })
+    .await?;
+    for (request, code) in [
+        ("to set the mode", 401),
+        ("which queues are ours", 400),
+        ("to pop", 200_050),
+        ("to acknowledge", 200_051),
+        ("to acknowledge many", 200_151),
+        ("to change the invisible time", CHANGE_INVISIBLE_TIME),
+    ] {
+        wait::until(&format!("it is asked {request}"), async || Ok(notes.count(code, SUCCESS) > 0)).await?;
+    }
+    let changed = notes.count(CHANGE_INVISIBLE_TIME, SUCCESS);
+    ensure!(2 <= changed, "{changed} times: one fails, and one is slow");
+    let twice = seen.handled().times.values().filter(|times| **times > 1).count();
+    ensure!(twice == 1, "{twice} came again");
+    manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }
