@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::{MessageExt, PushConsumer, PushConsumerBuilder};
+use rocketmq::config::{ClusterConfig, LitePullConfig};
+use rocketmq::{LitePullConsumer, MessageExt, PushConsumer, PushConsumerBuilder};
 use tokio::time;
 
 use crate::log;
@@ -17,6 +18,7 @@ use crate::pulled::{Answer, Pulled, found, record};
 use crate::seen::Seen;
 use crate::sending::send_numbers;
 use crate::server::{Server, block_on, cluster, consumer_config, unique};
+use crate::wait;
 
 on_each_server! { Shared:
     a_stop_in_the_middle_of_slow_messages_loses_none,
@@ -185,31 +187,36 @@ async fn handlers_that_do_not_end_are_left_behind_and_their_messages_come_again(
     Ok(())
 }
 
+/// A broker that has one message of each of these topics, and holds the next pull for ever. It answers nothing any more once
+/// `hangs` is set.
+async fn hanging(topics: &[String], hangs: &Arc<AtomicBool>) -> Result<(Pulled, ClusterConfig)> {
+    let (topics, hangs) = (topics.to_vec(), Arc::clone(hangs));
+    let server = Pulled::start(1, move |request| {
+        let topic = request.fields["topic"].as_str().unwrap_or_default();
+        match (request.code, request.number("queueOffset")) {
+            _ if hangs.load(Ordering::SeqCst) => Some(unanswered()),
+            (11 | 361, 0) if topics.iter().any(|known| known == topic) => {
+                Some(found(&[record(topic, 0, topic)], 1))
+            }
+            (11 | 361, _) => Some(unanswered()),
+            _ => None,
+        }
+    })
+    .await?;
+    let mut cluster = cluster(&server.name_server());
+    cluster.client.offset_interval = Duration::from_secs(3_600);
+    cluster.client.request_timeout = Duration::from_millis(500);
+    Ok((server, cluster))
+}
+
 #[test]
 fn a_broker_that_hangs_keeps_nobody_from_ending() -> Result<()> {
     block_on(async {
         for orderly in [false, true] {
-            const TOPICS: usize = 24;
-            let (topics, seen) = ([(); TOPICS].map(|()| unique("orders")), Seen::default());
-            let (hangs, names) = (Arc::new(AtomicBool::new(false)), topics.clone());
-            let is_hanging = Arc::clone(&hangs);
-            // It has one message of each topic, and holds the next pull for ever.
-            let server = Pulled::start(1, move |request| {
-                let topic = request.fields["topic"].as_str().unwrap_or_default();
-                match (request.code, request.number("queueOffset")) {
-                    _ if is_hanging.load(Ordering::SeqCst) => Some(unanswered()),
-                    (11, 0) if names.iter().any(|name| name == topic) => {
-                        Some(found(&[record(topic, 0, topic)], 1))
-                    }
-                    (11, _) => Some(unanswered()),
-                    _ => None,
-                }
-            })
-            .await?;
-            let (group, mut cluster) = (unique("group"), cluster(&server.name_server()));
-            cluster.client.offset_interval = Duration::from_secs(3_600);
-            cluster.client.request_timeout = Duration::from_millis(500);
-            let manager = MqClientManager::new(cluster);
+            let (topics, seen) = ([(); 24].map(|()| unique("orders")), Seen::default());
+            let hangs = Arc::new(AtomicBool::new(false));
+            let (_server, cluster) = hanging(&topics, &hangs).await?;
+            let (group, manager) = (unique("group"), MqClientManager::new(cluster));
             let builder = PushConsumer::builder(&group).config(consumer_config());
             let builder = if orderly { builder.orderly() } else { builder };
             let subscribe = |builder: PushConsumerBuilder, topic: &String| {
@@ -227,6 +234,35 @@ fn a_broker_that_hangs_keeps_nobody_from_ending() -> Result<()> {
             ensure!(start.elapsed() < Duration::from_secs(6), "it took {:?}", start.elapsed());
             log::until_logged(&[&group, "some messages will come twice"]).await?;
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_broker_that_hangs_keeps_nobody_who_polls_from_ending() -> Result<()> {
+    block_on(async {
+        let (topics, hangs) = ([(); 24].map(|()| unique("orders")), Arc::new(AtomicBool::new(false)));
+        let (_server, cluster) = hanging(&topics, &hangs).await?;
+        let manager = MqClientManager::new(cluster);
+        let mut config = LitePullConfig::default();
+        config.auto_commit_interval = Duration::from_secs(600);
+        let mut consumer = LitePullConsumer::builder(unique("group")).config(config).build(&manager)?;
+        for topic in &topics {
+            consumer.subscribe(topic.as_str(), "*").await?;
+        }
+        manager.start().await?;
+        for polled in 0..topics.len() {
+            let messages = consumer.poll(wait::LIMIT).await?;
+            ensure!(messages.len() == 1, "{} after {polled}", messages.len());
+        }
+
+        hangs.store(true, Ordering::SeqCst);
+        let start = Instant::now();
+        let error = consumer.commit().await.err().context("nobody heard of it")?.to_string();
+        ensure!(error.contains("did not answer"), "{error}");
+        manager.shutdown().await?;
+
+        ensure!(start.elapsed() < Duration::from_secs(6), "it took {:?}", start.elapsed());
         Ok(())
     })
 }

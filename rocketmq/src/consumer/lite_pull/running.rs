@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -142,7 +143,7 @@ impl Running {
     }
 
     /// Stops: ends the tasks, stores how far the queues are consumed where that goes by itself, and says goodbye.
-    pub(super) async fn stop(&self) {
+    pub(super) async fn stop(self: &Arc<Self>) {
         self.pulling.cancel();
         let stuck = self.pulling.join(TASKS_END).await;
         if stuck > 0 {
@@ -207,21 +208,29 @@ impl Running {
 
     /// Stores how far each queue is consumed, where that goes by itself, and again what a broker may have lost. Tells of
     /// failures in the log only: the next time may be better.
-    async fn store_all(&self) {
-        for queue in self.queues() {
-            if let Err(error) = self.store(&queue, self.config.auto_commit).await {
-                warn!(group = %self.group, queue = %queue.queue, %error, "the offset could not be stored, it is tried again");
-            }
+    async fn store_all(self: &Arc<Self>) {
+        for (queue, error) in self.store_each(self.config.auto_commit).await {
+            warn!(group = %self.group, queue = %queue.queue, %error, "the offset could not be stored, it is tried again");
         }
     }
 
     /// Stores how far each queue is consumed; the first of the failures.
-    pub(super) async fn commit(&self) -> Result<(), RequestError> {
-        let mut result = Ok(());
+    pub(super) async fn commit(self: &Arc<Self>) -> Result<(), RequestError> {
+        self.store_each(true).await.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Stores what is to be stored of all queues at the same time, so that a broker that hangs costs the time of one request;
+    /// the failures.
+    async fn store_each(self: &Arc<Self>, consumed: bool) -> Vec<(Arc<AssignedQueue>, RequestError)> {
+        let mut stores = JoinSet::new();
         for queue in self.queues() {
-            result = result.and(self.store(&queue, true).await);
+            let shared = Arc::clone(self);
+            stores.spawn(async move {
+                let stored = shared.store(&queue, consumed).await;
+                stored.err().map(|error| (queue, error))
+            });
         }
-        result
+        stores.join_all().await.into_iter().flatten().collect()
     }
 
     async fn store(&self, queue: &AssignedQueue, consumed: bool) -> Result<(), RequestError> {
