@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
         }
         let greeting = Message::new("testTopic").tag("greeting").body(format!("hello number {number}"));
         if let Err(error) = producer.send(greeting).await {
-            println!("{}", rocketmq::Error::from(error));
+            println!("{:?}", rocketmq::Error::from(error));
         }
     }
     app.shutdown().await

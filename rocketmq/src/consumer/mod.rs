@@ -1,12 +1,13 @@
 //! The push consumer: pulls what a group subscribed to and pushes it to listeners, at least once.
 //!
-//! What a consumer at work is made of stands in [`running`], how it ends in [`stop`]. The route of a message: [`rebalance`] finds out which queues are
-//! ours, a [`puller`] asks for the messages of one, the [`process_queue`] holds them and knows which offset may be stored,
-//! [`consume`] calls the listener and settles what came of it, [`send_back`] gives failed ones back to the broker.
-//! [`subscriptions`] says which listener a message is for, [`subscribe`] how that changes. Where a group consumes in order,
-//! [`locks`] sees to it that nobody else has the queue, and [`orderly`] calls the listener. [`offset_store`] is where the
-//! group's offsets are kept: at the brokers, or, of a broadcast group, on this machine ([`local_offsets`]). Where brokers
-//! share the queues, and may hand out messages one by one, [`pop`] takes the place of most of it.
+//! What a consumer at work is made of stands in [`running`], how it ends in [`stop`]. The route of a message:
+//! [`rebalance`] finds out which queues are ours, a [`puller`] asks for the messages of one, the [`process_queue`]
+//! holds them and knows which offset may be stored, [`consume`] calls the listener and settles what came of it,
+//! [`send_back`] gives failed ones back to the broker. [`subscriptions`] says which listener a message is for,
+//! [`subscribe`] how that changes. Where a group consumes in order, [`locks`] sees to it that nobody else has the
+//! queue, and [`orderly`] calls the listener. [`offset_store`] is where the group's offsets are kept: at the brokers,
+//! or, of a broadcast group, on this machine ([`local_offsets`]). Where brokers share the queues, and may hand out
+//! messages one by one, [`pop`] takes the place of most of it.
 
 pub mod allocate;
 mod answer;

@@ -171,6 +171,9 @@ impl RpcHooks {
         fields: &mut ExtFields,
         body: &[u8],
     ) -> Result<(), RequestError> {
+        if self.is_empty() {
+            return Ok(());
+        }
         let mut request = RpcRequest { address, code, is_oneway, fields, body };
         let ask = |hook: &Arc<dyn RpcHook>| {
             catch_unwind(AssertUnwindSafe(|| hook.before(&mut request)))
