@@ -118,6 +118,7 @@
 //! - `health`: the status page (`health.listen`): `/livez`, `/readyz`, `/metrics` for Prometheus.
 //! - `testing`: the kit for the tests of an application, `rocketmq::testing`; for `dev-dependencies`.
 //! - `tls`: TLS on the connections to name servers and brokers.
+//! - `zstd`: sending bodies compressed with zstd (`compression: zstd`), by the library in C; they are read without it.
 
 mod app;
 pub mod client;

@@ -253,6 +253,11 @@ fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     for (name, cluster) in &config.clusters {
         refuse(lacks_port(cluster), &format!("clusters.{name}.client.vip_channel"), NO_SECOND_PORT);
     }
+    for (name, producer) in &config.producers {
+        if let Some(lacks) = producer.compression.lacks() {
+            refuse(true, &format!("producers.{name}.compression"), lacks);
+        }
+    }
 }
 
 /// Files for TLS are read before anything is connected, as everything else is.

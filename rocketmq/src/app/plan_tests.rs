@@ -241,6 +241,28 @@ fn a_setting_that_cannot_have_an_effect_is_refused() {
     "#);
 }
 
+const SENDS_ZSTD: &str = "name_servers: a:1\nproducers:\n  default: {}\n  bulk:\n    compression: zstd";
+
+#[cfg(feature = "zstd")]
+#[test]
+fn zstd_may_be_sent() {
+    static ONE: ListenerDef = listener("app::one", 5, "g", "t");
+    plan(SENDS_ZSTD, &[&ONE]).unwrap();
+}
+
+#[cfg(not(feature = "zstd"))]
+#[test]
+fn zstd_is_not_sent_without_its_feature() {
+    static ONE: ListenerDef = listener("app::one", 5, "g", "t");
+    assert_snapshot!(problems(SENDS_ZSTD, &[&ONE]), @r#"
+    rocketmq cannot start: 1 problem
+
+      <yaml>:5  producers.bulk.compression: `zstd` needs the feature `zstd`: `cargo add rocketmq --features zstd`
+
+    nothing was started
+    "#);
+}
+
 #[test]
 fn a_producer_is_alone_in_its_group() {
     let yaml = "name_servers: a:1\nclusters: { dr: { name_servers: [b:1] } }\nproducers:\n  default: {}\n  \

@@ -64,6 +64,8 @@ pub struct ProducerConfig {
     /// Bodies of at least this size are compressed; default `4KiB`, 1B to 1GiB.
     pub compress_over: ByteSize,
     /// How bodies are compressed; default `zlib`, the only one that 4.x consumers read.
+    ///
+    /// `zstd` needs the feature `zstd`, for sending only.
     pub compression: Compression,
     /// How hard to try, from fast to small; default 5, 0 to 9. Not for `lz4`, which has no levels.
     pub compress_level: u32,
@@ -314,7 +316,7 @@ impl Value for ResponseCode {
     }
 }
 
-/// How message bodies are compressed.
+/// How message bodies are compressed when they are sent. What others have compressed is read in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Compression {
@@ -323,8 +325,16 @@ pub enum Compression {
     Zlib,
     /// Fast; for 5.x consumers.
     Lz4,
-    /// Small; for 5.x consumers.
+    /// Small; for 5.x consumers. Needs the feature `zstd`.
     Zstd,
+}
+
+impl Compression {
+    /// What is missing in this build, and how to get it; `None`: nothing.
+    pub(crate) fn lacks(self) -> Option<&'static str> {
+        const FEATURE: &str = "`zstd` needs the feature `zstd`: `cargo add rocketmq --features zstd`";
+        (self == Self::Zstd && !cfg!(feature = "zstd")).then_some(FEATURE)
+    }
 }
 
 impl Word for Compression {

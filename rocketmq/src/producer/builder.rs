@@ -74,14 +74,33 @@ impl ProducerBuilder {
     ///
     /// # Errors
     ///
-    /// Where the group's name or an address is none, or an option is out of its range.
+    /// Where the group's name or an address is none, an option is out of its range, or `compression` needs a feature that is off.
     pub fn create(self) -> Result<Producer> {
         let fail = |reason: &dyn std::fmt::Display| Error::producer(&self.group, reason);
         check_group(&self.group).map_err(|error| fail(&error))?;
         self.config.check()?;
+        if let Some(lacks) = self.config.compression.lacks() {
+            return Err(fail(&format!("compression: {lacks}")));
+        }
         if let Some(cluster) = &self.cluster {
             cluster.name_servers.check().map_err(|error| fail(&error))?;
         }
         Ok(Producer::new(self.group, self.config, self.hooks, self.check, self.cluster))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Compression;
+
+    #[test]
+    fn zstd_by_hand_needs_its_feature_too() {
+        let mut config = ProducerConfig::default();
+        config.compression = Compression::Zstd;
+        let error = Producer::builder("g").config(config).create().err().map(|error| error.to_string());
+        let needed = "the producer of group g cannot run: compression: `zstd` needs the feature `zstd`: \
+                      `cargo add rocketmq --features zstd`";
+        assert_eq!(error.as_deref(), (!cfg!(feature = "zstd")).then_some(needed));
     }
 }
