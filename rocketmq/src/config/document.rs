@@ -4,7 +4,9 @@
 //! parser that marks them, one [`config::Value`] each; a scalar stays the text that was written, because
 //! only the key it belongs to knows whether `0012` is a number or an access key.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::slice;
 
 use ::config::{Map, Value, ValueKind};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
@@ -16,6 +18,8 @@ use super::problem::Problem;
 const DEEPEST: usize = 32;
 /// More values than this are refused: aliases can make a small file a very large tree.
 const MOST_VALUES: usize = 100_000;
+/// The key that brings in the keys of other mappings. Source: <https://yaml.org/type/merge.html>.
+const MERGE: &str = "<<";
 
 /// A parsed file.
 #[derive(Debug)]
@@ -125,16 +129,25 @@ impl<'t> Builder<'t> {
 
     fn mapping(&mut self, path: &mut KeyPath) -> Result<Map<String, Value>, Problem> {
         let mut table = Map::new();
+        let mut merged = None;
         loop {
             let (event, span) = self.next()?;
-            let key = match event {
-                Event::MappingEnd => return Ok(table),
-                Event::Scalar(key, ..) => key.into_owned(),
+            let (key, merges) = match event {
+                Event::MappingEnd => {
+                    if let Some(bases) = merged {
+                        self.merge(&mut table, bases, path, span)?;
+                    }
+                    return Ok(table);
+                }
+                Event::Scalar(key, style, ..) => {
+                    let merges = key == MERGE && style == ScalarStyle::Plain;
+                    (key.into_owned(), merges)
+                }
                 _ => return Err(self.problem(span, "a key must be a word")),
             };
             let stretch = self.stretch(span);
             path.push(key.clone());
-            if table.contains_key(&key) {
+            if table.contains_key(&key) || merges && merged.is_some() {
                 let first = match self.marks.get(path) {
                     Some(Mark::File { key, .. }) => key.line,
                     _ => stretch.line,
@@ -144,9 +157,64 @@ impl<'t> Builder<'t> {
             }
             let (event, span) = self.next()?;
             let value = self.value(path, event, span, Some(stretch))?;
+            if merges {
+                merged = Some(self.bases(value, path, span));
+            } else {
+                table.insert(key, value);
+            }
             path.pop();
-            table.insert(key, value);
         }
+    }
+
+    /// The mappings that stand at `<<`, each with the key under which its parts are marked.
+    fn bases(&mut self, value: Value, path: &KeyPath, span: Span) -> Vec<(KeyPath, Map<String, Value>)> {
+        let bases = match value.kind {
+            ValueKind::Array(bases) => {
+                let under = |number: usize| [path.as_slice(), &[number.to_string()]].concat();
+                bases.into_iter().enumerate().map(|(number, base)| (under(number), base.kind)).collect()
+            }
+            base => vec![(path.clone(), base)],
+        };
+        let mut tables = Vec::new();
+        for (under, base) in bases {
+            match base {
+                ValueKind::Table(table) => tables.push((under, table)),
+                _ => self.problems.push(self.problem(
+                    span,
+                    format!(
+                        "{}: takes the keys of a mapping, as in `{MERGE}: *base`, or of a list of them",
+                        path.join(".")
+                    ),
+                )),
+            }
+        }
+        tables
+    }
+
+    /// Takes in the keys that `table` has not said itself; of several mappings with a key the first one counts.
+    fn merge(
+        &mut self,
+        table: &mut Map<String, Value>,
+        bases: Vec<(KeyPath, Map<String, Value>)>,
+        path: &KeyPath,
+        span: Span,
+    ) -> Result<(), Problem> {
+        for (under, base) in bases {
+            for (key, value) in base {
+                let of = |path: &[String]| [path, slice::from_ref(&key)].concat();
+                let (from, to) = (of(&under), of(path));
+                if let Entry::Vacant(place) = table.entry(key) {
+                    self.copy_marks(&from, &to, span)?;
+                    place.insert(value);
+                }
+            }
+        }
+        let under = [&path[..], &[MERGE.to_owned()]].concat();
+        let taken: Vec<_> = self.marks_under(&under).map(|(key, _)| key.clone()).collect();
+        for key in taken {
+            self.marks.remove(&key);
+        }
+        Ok(())
     }
 
     fn sequence(&mut self, path: &mut KeyPath) -> Result<Vec<Value>, Problem> {
@@ -167,23 +235,32 @@ impl<'t> Builder<'t> {
         let Some((from, value)) = self.anchors.get(&anchor).cloned() else {
             return Err(self.problem(span, "this alias stands inside what it names"));
         };
-        let under = self.marks.range(from.clone()..).take_while(|(key, _)| key.starts_with(&from));
+        let here = self.marks.get(path).cloned();
+        self.copy_marks(&from, path, span)?;
+        // The key is written here, its value there.
+        if let (Some(Mark::File { key, .. }), Some(Mark::File { key: here, .. })) =
+            (self.marks.get_mut(path), here)
+        {
+            *key = here;
+        }
+        Ok(value)
+    }
+
+    fn marks_under<'m>(&'m self, path: &'m KeyPath) -> impl Iterator<Item = (&'m KeyPath, &'m Mark)> {
+        self.marks.range(path.clone()..).take_while(move |(key, _)| key.starts_with(path))
+    }
+
+    /// Gives what is at `to` the places of what is at `from`.
+    fn copy_marks(&mut self, from: &KeyPath, to: &KeyPath, span: Span) -> Result<(), Problem> {
+        let under = self.marks_under(from);
         let copies: Vec<_> =
-            under.map(|(key, mark)| ([path, &key[from.len()..]].concat(), mark.clone())).collect();
+            under.map(|(key, mark)| ([to, &key[from.len()..]].concat(), mark.clone())).collect();
         if MOST_VALUES < self.marks.len() + copies.len() || copies.iter().any(|(key, _)| DEEPEST < key.len())
         {
             return Err(self.problem(span, "the aliases make too large a tree"));
         }
-        for (copy, mut mark) in copies {
-            // The key is written here, its value there.
-            if let (true, Mark::File { key, .. }) = (copy == *path, &mut mark)
-                && let Some(Mark::File { key: here, .. }) = self.marks.get(path)
-            {
-                *key = *here;
-            }
-            self.marks.insert(copy, mark);
-        }
-        Ok(value)
+        self.marks.extend(copies);
+        Ok(())
     }
 
     fn mark(&mut self, path: &KeyPath, key: Stretch, value: Stretch, span: Span, plain: bool) {

@@ -13,8 +13,9 @@
 //!
 //! Names that stand in `${…}` come from the environment, then from `vars:`; `${file:/run/secrets/x}` is the text of a
 //! file. Each key can be set by a variable, too: `ROCKETMQ__CLIENT__REQUEST_TIMEOUT=5s`,
-//! `ROCKETMQ__GROUPS__ORDERS__CONCURRENCY=8`, `ROCKETMQ__DEFAULTS__ROOMS=[a, b]`. [`schema()`] says all of this to
-//! editors; what follows is the same for people.
+//! `ROCKETMQ__GROUPS__ORDERS__CONCURRENCY=8`, `ROCKETMQ__DEFAULTS__ROOMS=[a, b]`. Anchors, aliases
+//! and merge keys are YAML's: `b: { <<: *base, batch: 2 }` is what `a: &base { … }` is, but for `batch`. [`schema()`] says
+//! all of this to editors; what follows is the same for people.
 //!
 #![doc = include_str!("keys.md")]
 

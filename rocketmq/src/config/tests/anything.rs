@@ -23,6 +23,29 @@ fn an_alias_stands_for_what_it_names_and_a_bomb_of_them_is_refused() {
     assert!(load(&format!("name_servers: '{}'", "${a:".repeat(100_000)), &[]).is_err());
 }
 
+#[test]
+fn a_mapping_takes_the_keys_of_others_but_those_that_it_says_itself() {
+    let config = config(
+        "groups:\n  \
+           a: &base { max_reconsume: 3, concurrency: 7, flow: { messages_per_queue: 90 } }\n  \
+           b: { batch: 2, <<: *base, concurrency: 8 }\n  \
+           c: { <<: [{ max_reconsume: 4 }, *base], flow: { span: 5 } }\n  \
+           d: &d { <<: { <<: *base, max_reconsume: 5 } }\n  \
+           e: { <<: *d }\n",
+    );
+    let groups = config.groups.unwrap();
+    let of = |name: &str| {
+        let ConsumerConfig { max_reconsume, concurrency, batch, flow, .. } = &groups[name];
+        (*max_reconsume, *concurrency, *batch, flow.messages_per_queue)
+    };
+    assert_eq!(of("a"), (Some(3), 7, 1, 90));
+    assert_eq!(of("b"), (Some(3), 8, 2, 90));
+    let untold = ConsumerConfig::default().flow.messages_per_queue;
+    assert_eq!(of("c"), (Some(4), 7, 1, untold), "a key that is there hides the whole of another's");
+    assert_eq!(of("d"), (Some(5), 7, 1, 90));
+    assert_eq!(of("e"), of("d"));
+}
+
 /// Pieces of YAML, so that random text gets past the first character.
 fn yaml_like() -> impl Strategy<Value = String> {
     let piece = prop_oneof![

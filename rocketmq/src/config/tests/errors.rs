@@ -38,6 +38,45 @@ fn a_configuration_made_by_hand_is_held_to_the_same_rules() {
 }
 
 #[test]
+fn what_is_merged_keeps_its_place_and_what_cannot_be_merged_is_told() {
+    let text = "\
+name_servers: n:1
+groups:
+  a: &base { concurency: 3, batch: 0 }
+  b: { <<: *base, batch: 2 }
+  c: { <<: base }
+  d: { <<: *base, <<: *base }
+";
+    insta::assert_snapshot!(errors(text), @r"
+    rocketmq cannot start: 7 problems
+
+      rocketmq.yaml:3:14  groups.a.concurency: unknown key; did you mean `concurrency`?
+          3 |   a: &base { concurency: 3, batch: 0 }
+            |              ^^^^^^^^^^
+      rocketmq.yaml:3:14  groups.b.concurency: unknown key; did you mean `concurrency`?
+          3 |   a: &base { concurency: 3, batch: 0 }
+            |              ^^^^^^^^^^
+      rocketmq.yaml:3:14  groups.d.concurency: unknown key; did you mean `concurrency`?
+          3 |   a: &base { concurency: 3, batch: 0 }
+            |              ^^^^^^^^^^
+      rocketmq.yaml:3:36  groups.a.batch: expected a whole number from 1 to 1024, found `0`
+          3 |   a: &base { concurency: 3, batch: 0 }
+            |                                    ^
+      rocketmq.yaml:3:36  groups.d.batch: expected a whole number from 1 to 1024, found `0`
+          3 |   a: &base { concurency: 3, batch: 0 }
+            |                                    ^
+      rocketmq.yaml:5:12  groups.c.<<: takes the keys of a mapping, as in `<<: *base`, or of a list of them
+          5 |   c: { <<: base }
+            |            ^^^^
+      rocketmq.yaml:6:19  groups.d.<<: is here twice; the first is in line 6
+          6 |   d: { <<: *base, <<: *base }
+            |                   ^^
+
+    nothing was started
+    ");
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once_each_with_its_place() {
     let text = r#"name_servers: 127.0.0.1
 client:
