@@ -89,8 +89,8 @@ fn unpack_zstd(mut packed: &[u8], limit: usize) -> io::Result<Bytes> {
 
 /// Adds one frame to `out`, which has at most `limit` bytes.
 ///
-/// The decoder is asked for one byte more than there may be, so that it holds no more than that. Asked for what is older than
-/// the window, it would hold a whole window first, and Java's clients declare up to 128 MiB (level 22) for a body of any size.
+/// The decoder is asked for one byte more than there may be, so that it holds a block beyond them at most. Asked for what is older
+/// than the window, it would hold a whole window first, and Java's clients declare up to 128 MiB (level 22) for a body of any size.
 fn unpack_frame(
     decoder: &mut FrameDecoder,
     packed: &mut &[u8],
@@ -206,7 +206,7 @@ mod tests {
         ),
     ];
 
-    /// A frame without content that says how long it is, and is to be skipped.
+    /// A frame that is to be skipped, of three bytes.
     const SKIPPED: &[u8] = b"\x50\x2a\x4d\x18\x03\0\0\0abc";
 
     fn orders() -> Vec<u8> {
