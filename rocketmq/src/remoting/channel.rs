@@ -230,8 +230,6 @@ impl RemotingClient {
     }
 
     /// Sends a request and waits for its answer.
-    ///
-    /// A broker that is shutting down answers GO_AWAY: the request is sent once more, over a new connection.
     async fn send(
         &self,
         address: &Address,
@@ -239,13 +237,11 @@ impl RemotingClient {
         limit: TimeLimit,
     ) -> Result<RemotingCommand, RequestError> {
         let channel = self.channel(address);
-        let answer = channel.invoke(frame.clone(), limit).await?;
-        if answer.response_code() != ResponseCode::GO_AWAY {
-            return Ok(answer);
-        }
-        debug!(%address, "the broker is shutting down, the request is sent again over a new connection");
-        self.forget(address, &channel);
-        self.channel(address).invoke(frame, limit).await
+        send_over(&channel, address, frame, limit, || {
+            self.forget(address, &channel);
+            self.channel(address)
+        })
+        .await
     }
 
     /// The channel to `address`, which is not connected before its first request.
@@ -298,6 +294,24 @@ impl RemotingClient {
     }
 }
 
+/// Sends a request and waits for its answer.
+///
+/// A broker that is shutting down answers GO_AWAY: the request is sent once more, over a new connection.
+async fn send_over(
+    peer: &Peer,
+    address: &Address,
+    frame: Frame,
+    limit: TimeLimit,
+    connect_anew: impl FnOnce() -> Peer,
+) -> Result<RemotingCommand, RequestError> {
+    let answer = peer.invoke(frame.clone(), limit).await?;
+    if answer.response_code() != ResponseCode::GO_AWAY {
+        return Ok(answer);
+    }
+    debug!(%address, "the broker is shutting down, the request is sent again over a new connection");
+    connect_anew().invoke(frame, limit).await
+}
+
 /// A connection of one owner, who can end what waits on it: a broker forgets what it was asked over a connection that is
 /// gone, and nothing else that it was asked.
 #[derive(Debug)]
@@ -325,13 +339,12 @@ impl Line {
 
     async fn send(&self, frame: Frame, limit: TimeLimit) -> Result<RemotingCommand, RequestError> {
         let peer = self.peer().clone();
-        let answer = peer.invoke(frame.clone(), limit).await?;
-        if answer.response_code() != ResponseCode::GO_AWAY {
-            return Ok(answer);
-        }
-        let peer = self.remoting.open(&self.address, Arc::new(NotAsked), &self.tasks);
-        *self.peer() = peer.clone();
-        peer.invoke(frame, limit).await
+        send_over(&peer, &self.address, frame, limit, || {
+            let another = self.remoting.open(&self.address, Arc::new(NotAsked), &self.tasks);
+            *self.peer() = another.clone();
+            another
+        })
+        .await
     }
 
     fn peer(&self) -> MutexGuard<'_, Peer> {
@@ -470,6 +483,85 @@ impl RemotingSettings {
         match time::timeout(limit, connect).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::protocol::header::GetMaxOffset;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const LIMITS: Limits = Limits {
+        max_frame_bytes: 1 << 20,
+        max_in_flight: 10,
+        idle_timeout: PATIENCE,
+        form: HeaderForm::Json,
+    };
+
+    /// Answers everything so.
+    struct Says(ResponseCode);
+
+    impl Inbound for Says {
+        fn request(&self, _: &Address, _: RemotingCommand, answer: Answer) {
+            answer.send(RemotingCommand::response(self.0, None));
+        }
+    }
+
+    /// A broker that is shutting down on its first connections, as many as it is said, and was started anew then.
+    async fn leaving(connections: usize) -> (Address, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().into();
+        let (own, mut tasks) = (Arc::clone(&address), JoinSet::new());
+        tasks.spawn(async move {
+            let mut serving = JoinSet::new();
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let says =
+                    Says(if number < connections { ResponseCode::GO_AWAY } else { ResponseCode::SUCCESS });
+                let own = Arc::clone(&own);
+                serving.spawn(async move {
+                    let (_peer, mut requests) = Peer::new(Arc::clone(&own), HeaderForm::Json);
+                    let never = CancellationToken::new();
+                    serve(stream.into_split(), &own, &mut requests, &says, LIMITS, &never).await;
+                });
+            }
+        });
+        (address, tasks)
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_once_more_over_a_new_connection_where_a_broker_is_shutting_down() {
+        let settings = RemotingSettings {
+            connect_timeout: PATIENCE,
+            limits: LIMITS,
+            signer: None,
+            tls: None,
+            namespace_v2: None,
+            request_type: RequestType::Plain,
+            hooks: RpcHooks::default(),
+        };
+        let client = RemotingClient::new(settings, Arc::new(NotAsked), Tasks::default());
+        let request = GetMaxOffset { topic: "t".into(), queue_id: 0 };
+        for (connections, expected) in [(1, ResponseCode::SUCCESS), (2, ResponseCode::GO_AWAY)] {
+            let (address, _shared) = leaving(connections).await;
+            let answer =
+                client.request(&address, GetMaxOffset::CODE, &request, Bytes::new(), PATIENCE).await.unwrap();
+            assert_eq!(answer.response_code(), expected);
+
+            let (address, _own) = leaving(connections).await;
+            let line = client.line(&address);
+            assert_eq!(line.request(&request, PATIENCE).await.unwrap().response_code(), expected);
+            // The new connection is the one that stays.
+            assert_eq!(
+                line.request(&request, PATIENCE).await.unwrap().response_code(),
+                ResponseCode::SUCCESS
+            );
         }
     }
 }
