@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::local_offsets::LocalOffsets;
+use super::stored_offset::{Due, Told};
 use crate::client::MqClient;
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
@@ -29,16 +30,35 @@ impl OffsetStore {
         }
     }
 
-    /// Stores an offset; a local one with the next [`flush`](Self::flush). Whether it is where it is to stay: a slave has it for
-    /// as long as its master is gone.
-    pub(super) async fn write(&self, queue: &MessageQueue, offset: i64) -> Result<bool, RequestError> {
-        match self {
-            Self::Brokers { client, group } => client.update_offset(group, queue, offset).await,
-            Self::Local(offsets) => {
-                offsets.put(queue, offset);
-                Ok(true)
+    /// Stores what is due of a queue, or finds out that it need not be stored.
+    pub(super) async fn tell(&self, queue: &MessageQueue, due: Due) -> Result<Told, RequestError> {
+        match due {
+            Due::Moved(offset) => self.write(queue, offset).await,
+            Due::Doubted { offset, doubts } => {
+                let known = self.read(queue).await?;
+                // Another member may be further, if this one was gone for long.
+                if known.is_some_and(|known| offset <= known) {
+                    return Ok(Told { stored: None, settled: Some(doubts) });
+                }
+                let told = self.write(queue, offset).await?;
+                Ok(Told { settled: told.stored.map(|_| doubts), ..told })
             }
         }
+    }
+
+    /// Stores an offset; a local one with the next [`flush`](Self::flush).
+    pub(super) async fn write(&self, queue: &MessageQueue, offset: i64) -> Result<Told, RequestError> {
+        let is_to_stay = match self {
+            Self::Brokers { client, group } => client.update_offset(group, queue, offset).await?,
+            Self::Local(offsets) => {
+                offsets.put(queue, offset);
+                true
+            }
+        };
+        debug!(%queue, offset, is_to_stay, "offset stored");
+        // A slave has it for as long as its master is gone: that is told again once it comes back, even if nothing has been
+        // handled since.
+        Ok(Told { stored: is_to_stay.then_some(offset), settled: None })
     }
 
     /// Brings to the disk what is kept on this machine.

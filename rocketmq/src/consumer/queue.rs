@@ -6,13 +6,12 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time;
-use tracing::debug;
 
 use super::locks::QueueOrder;
 use super::offset_store::OffsetStore;
 use super::process_queue::{FlowLimits, ProcessQueue};
 use super::stats::TopicCounts;
-use super::stored_offset::{Due, StoredOffset};
+use super::stored_offset::StoredOffset;
 use crate::listener::{Handler, Origin};
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
@@ -173,35 +172,19 @@ impl OwnedQueue {
         let offset = self.offset().filter(|_| self.is_ours());
         let Some(offset) = offset else { return Ok(()) };
         let due = self.stored().due(Some(offset));
-        match due {
-            Some(Due::Moved(offset)) => self.write_offset(store, offset).await.map(drop),
-            Some(Due::Doubted { offset, doubts }) => {
-                let known = store.read(&self.queue).await?;
-                // Another member may be further, if this one was gone for long.
-                if known.is_some_and(|known| offset <= known) || self.write_offset(store, offset).await? {
-                    self.stored().settle(doubts);
-                }
-                Ok(())
-            }
-            None => Ok(()),
+        if let Some(due) = due {
+            let told = store.tell(&self.queue, due).await?;
+            self.stored().learn(told);
         }
+        Ok(())
     }
 
     /// Stores this offset, which the queue has been set to.
     pub(crate) async fn store(&self, store: &OffsetStore, offset: i64) -> Result<(), RequestError> {
         let _turn = self.storing.lock().await;
-        self.write_offset(store, offset).await.map(drop)
-    }
-
-    /// Stores this offset; whether it is where it is to stay.
-    async fn write_offset(&self, store: &OffsetStore, offset: i64) -> Result<bool, RequestError> {
-        let is_to_stay = store.write(&self.queue, offset).await?;
-        debug!(queue = %self.queue, offset, is_to_stay, "offset stored");
-        // A master that comes back is told again, even if nothing has been handled since.
-        if is_to_stay {
-            self.note_stored(offset);
-        }
-        Ok(is_to_stay)
+        let told = store.write(&self.queue, offset).await?;
+        self.stored().learn(told);
+        Ok(())
     }
 
     fn stored(&self) -> MutexGuard<'_, StoredOffset> {

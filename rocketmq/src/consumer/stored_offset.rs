@@ -1,8 +1,9 @@
 //! What is known of the offset that a broker has stored for a group in one queue, and what it is to be told.
 //!
 //! A broker keeps offsets in memory and writes them to its disk every few seconds (`flushConsumerOffsetInterval`): one that
-//! is killed has lost what it was told last, though it had answered. So each new connection to a master puts in doubt what
-//! was known of it. A plain value: nothing here waits.
+//! is killed has lost what it was told last, though it had answered. A slave that takes the place of its master has only what
+//! it has copied. So each new connection to a master, and each new master, puts in doubt what was known of it. Plain values:
+//! nothing here waits.
 
 /// The offset that the broker has stored, as far as is known.
 #[derive(Debug, Default)]
@@ -19,9 +20,17 @@ pub(crate) struct StoredOffset {
 pub(crate) enum Due {
     /// This offset, which it has not been told yet.
     Moved(i64),
-    /// The same as before, if it has none, or a smaller one; then `doubts` of the doubts are
-    /// [settled](StoredOffset::settle).
+    /// The same as before, if it has none, or a smaller one; then `doubts` of the doubts are settled.
     Doubted { offset: i64, doubts: u64 },
+}
+
+/// What has come of telling it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The offset that is stored where it is to stay.
+    pub(crate) stored: Option<i64>,
+    /// So many doubts are settled: the broker has the offset after all, or has it again.
+    pub(crate) settled: Option<u64>,
 }
 
 impl StoredOffset {
@@ -30,14 +39,15 @@ impl StoredOffset {
         self.offset = Some(offset);
     }
 
+    /// What has come of telling the broker. A doubt that came meanwhile stays.
+    pub(crate) fn learn(&mut self, told: Told) {
+        self.offset = told.stored.or(self.offset);
+        self.settled = told.settled.unwrap_or(self.settled);
+    }
+
     /// The broker may have lost what it had stored.
     pub(crate) fn doubt(&mut self) {
         self.doubts += 1;
-    }
-
-    /// The broker has the offset after all, or has it again. A doubt that came meanwhile stays.
-    pub(crate) fn settle(&mut self, doubts: u64) {
-        self.settled = doubts;
     }
 
     /// What is to be told where the group is at `offset`; where that is not to be told by itself, `None`.
@@ -80,9 +90,9 @@ mod tests {
         );
         // The broker went once more while it was told.
         stored.doubt();
-        stored.settle(2);
+        stored.learn(Told { stored: None, settled: Some(2) });
         assert_eq!(stored.due(Some(5)), Some(Due::Doubted { offset: 5, doubts: 3 }));
-        stored.settle(3);
+        stored.learn(Told { stored: Some(5), settled: Some(3) });
         assert_eq!(stored.due(Some(5)), None);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::process_queue::{FlowLimits, Held, ProcessQueue};
-use crate::consumer::stored_offset::{Due, StoredOffset};
+use crate::consumer::stored_offset::{Due, StoredOffset, Told};
 use crate::message::{MessageExt, MessageQueue};
 
 /// A queue that this consumer has, until it is another member's or is assigned no more.
@@ -197,18 +197,14 @@ impl AssignedQueue {
         if state.is_dropped { None } else { state.due(consumed) }
     }
 
-    pub(super) fn note_stored(&self, offset: i64) {
-        self.lock().stored.note(offset);
+    /// What has come of telling the broker.
+    pub(super) fn learn(&self, told: Told) {
+        self.lock().stored.learn(told);
     }
 
     /// The broker may have lost what it had stored.
     pub(super) fn doubt_stored(&self) {
         self.lock().stored.doubt();
-    }
-
-    /// The broker has again what it had stored; see [`StoredOffset::settle`].
-    pub(super) fn settle_stored(&self, doubts: u64) {
-        self.lock().stored.settle(doubts);
     }
 
     /// The queue is no longer ours; what its broker is still to be told, as [`due`](Self::due) says it. Acknowledgements come
@@ -277,7 +273,7 @@ mod tests {
         assert_eq!(queue.due(true), Some(Due::Moved(5)), "delivered is not consumed");
         first.unwrap().0.acknowledge();
         assert_eq!(queue.due(true), Some(Due::Moved(7)));
-        queue.note_stored(7);
+        queue.learn(Told { stored: Some(7), settled: None });
         assert_eq!(queue.due(true), None);
     }
 
@@ -285,12 +281,12 @@ mod tests {
     fn who_commits_by_hand_has_told_again_what_he_committed() {
         let queue = queue(0, 4);
         queue.take(4).unwrap().0.acknowledge();
-        queue.note_stored(2);
+        queue.learn(Told { stored: Some(2), settled: None });
         assert_eq!(queue.due(false), None);
         queue.doubt_stored();
         assert_eq!(queue.due(true), Some(Due::Moved(4)));
         assert_eq!(queue.due(false), Some(Due::Doubted { offset: 2, doubts: 1 }));
-        queue.settle_stored(1);
+        queue.learn(Told { stored: None, settled: Some(1) });
         assert_eq!(queue.due(false), None);
     }
 

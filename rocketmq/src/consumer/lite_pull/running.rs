@@ -19,6 +19,7 @@ use super::watch_queues::QueueWatch;
 use crate::client::{Directly, GroupMember, MqClient, Offsets, namespace, no_listeners};
 use crate::config::LitePullConfig;
 use crate::consumer::allocate::{self, AllocateStrategy};
+use crate::consumer::offset_store::OffsetStore;
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::start_offset::first_offset;
 use crate::consumer::stored_offset::Due;
@@ -41,6 +42,7 @@ pub(super) struct Running {
     pub(super) config: LitePullConfig,
     pub(super) strategy: Arc<dyn AllocateStrategy>,
     pub(super) client: Arc<MqClient>,
+    offsets: OffsetStore,
     selection: Arc<Mutex<Selection>>,
     watch: Arc<QueueWatch>,
     queues: Mutex<BTreeMap<MessageQueue, Arc<AssignedQueue>>>,
@@ -72,8 +74,10 @@ impl Running {
         let strategy = strategy.unwrap_or_else(|| {
             allocate::configured(config.allocate, &config.rooms, &config.queues, namespace)
         });
+        let group = namespace::wrap(namespace, group);
         Arc::new(Self {
-            group: namespace::wrap(namespace, group),
+            offsets: OffsetStore::Brokers { client: Arc::clone(&client), group: Arc::clone(&group) },
+            group,
             strategy,
             config,
             selection,
@@ -251,32 +255,13 @@ impl Running {
     /// Stores an offset that somebody chose.
     pub(super) async fn store_offset(&self, queue: &AssignedQueue, offset: i64) -> Result<(), RequestError> {
         let _turn = queue.storing.lock().await;
-        self.write_offset(queue, offset).await.map(drop)
+        queue.learn(self.offsets.write(&queue.queue, offset).await?);
+        Ok(())
     }
 
     async fn tell(&self, queue: &AssignedQueue, due: Due) -> Result<(), RequestError> {
-        match due {
-            Due::Moved(offset) => self.write_offset(queue, offset).await.map(drop),
-            Due::Doubted { offset, doubts } => {
-                let known = self.client.query_offset(&self.group, &queue.queue).await?;
-                // Another member may be further, if this one was gone for long.
-                if known.is_some_and(|known| offset <= known) || self.write_offset(queue, offset).await? {
-                    queue.settle_stored(doubts);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Stores an offset; whether it is where it is to stay.
-    async fn write_offset(&self, queue: &AssignedQueue, offset: i64) -> Result<bool, RequestError> {
-        let is_to_stay = self.client.update_offset(&self.group, &queue.queue, offset).await?;
-        debug!(group = %self.group, queue = %queue.queue, offset, is_to_stay, "offset stored");
-        // A master that comes back is told again.
-        if is_to_stay {
-            queue.note_stored(offset);
-        }
-        Ok(is_to_stay)
+        queue.learn(self.offsets.tell(&queue.queue, due).await?);
+        Ok(())
     }
 
     /// This queue, if it is assigned; `queue` is as users know it.
