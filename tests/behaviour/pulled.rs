@@ -61,7 +61,7 @@ pub(crate) struct Pulled {
 }
 
 struct Known {
-    route: String,
+    route: Mutex<String>,
     script: Script,
     asked: Mutex<Vec<Request>>,
     clients: Mutex<Vec<String>>,
@@ -78,14 +78,8 @@ impl Pulled {
             listeners.push(TcpListener::bind("127.0.0.1:0").await?);
         }
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let by_id: BTreeMap<_, _> =
-            addresses.iter().enumerate().map(|(id, addr)| (id.to_string(), addr.to_string())).collect();
-        let route = json!({
-            "queueDatas": [{"brokerName": "broker-a", "readQueueNums": 1, "writeQueueNums": 1, "perm": 6, "topicSysFlag": 0}],
-            "brokerDatas": [{"cluster": "c", "brokerName": "broker-a", "brokerAddrs": by_id}],
-        });
         let known = Arc::new(Known {
-            route: route.to_string(),
+            route: Mutex::new(route(addresses.iter().enumerate())),
             script: Box::new(script),
             asked: Mutex::default(),
             clients: Mutex::default(),
@@ -108,6 +102,11 @@ impl Pulled {
     /// Where to ask for routes.
     pub(crate) fn name_server(&self) -> String {
         self.addresses[0].to_string()
+    }
+
+    /// Names these members from now on, by their ids in the route: 0 is that of the master.
+    pub(crate) fn route_to(&self, members: &[(usize, usize)]) {
+        *lock(&self.known.route) = route(members.iter().map(|(id, member)| (*id, &self.addresses[*member])));
     }
 
     /// All requests with this code about topics that are not the group's own.
@@ -139,6 +138,15 @@ impl Pulled {
         let stores = self.asked(UPDATE_OFFSET);
         stores.iter().rfind(|request| !is_retry(request)).map(|request| request.number("commitOffset"))
     }
+}
+
+fn route<'a>(members: impl Iterator<Item = (usize, &'a SocketAddr)>) -> String {
+    let by_id: BTreeMap<_, _> = members.map(|(id, addr)| (id.to_string(), addr.to_string())).collect();
+    json!({
+        "queueDatas": [{"brokerName": "broker-a", "readQueueNums": 1, "writeQueueNums": 1, "perm": 6, "topicSysFlag": 0}],
+        "brokerDatas": [{"cluster": "c", "brokerName": "broker-a", "brokerAddrs": by_id}],
+    })
+    .to_string()
 }
 
 fn is_retry(request: &Request) -> bool {
@@ -229,7 +237,7 @@ async fn serve(mut stream: TcpStream, member: usize, known: &Known) -> Result<()
 fn usual(request: &Request, body: &[u8], known: &Known) -> Answer {
     let empty = || json!({});
     let (code, fields, body) = match request.code {
-        ROUTE => (0, empty(), known.route.clone().into_bytes()),
+        ROUTE => (0, empty(), lock(&known.route).clone().into_bytes()),
         HEARTBEAT => {
             let heartbeat: Value = serde_json::from_slice(body).unwrap_or_default();
             let id = heartbeat["clientID"].as_str().unwrap_or_default().to_owned();

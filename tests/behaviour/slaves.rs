@@ -1,10 +1,14 @@
 //! A master with a slave: who lags behind reads from the slave, and everybody does while the master is gone.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use rocketmq::PushConsumer;
 use rocketmq::client::MqClientManager;
+use rocketmq::config::LitePullConfig;
+use rocketmq::{LitePullConsumer, PushConsumer};
 use rocketmq_tests::{Admin, Apache, ServerKind, Setup, Version, servers};
 
+use crate::pulled::{Pulled, Request, found, record};
 use crate::seen::Seen;
 use crate::sending::send;
 use crate::server::{block_on, cluster, consumer_config, producer_config, unique};
@@ -108,4 +112,79 @@ mod who_lags_reads_from_the_slave_and_everybody_does_without_a_master {
     fn apache_4_9() -> Result<()> {
         on(Version::V4_9_7)
     }
+}
+
+/// A master and a slave, each of which has one message of a topic, and no offsets.
+async fn with_a_slave(topic: &str) -> Result<(Pulled, MqClientManager)> {
+    let known = topic.to_owned();
+    let server = Pulled::start(2, move |request| match (request.code, request.number("queueOffset")) {
+        (11 | 361, 0) if request.fields["topic"] == *known => Some(found(&[record(&known, 0, "x")], 1)),
+        _ => None,
+    })
+    .await?;
+    let mut cluster = cluster(&server.name_server());
+    cluster.client.route_interval = Duration::from_millis(50);
+    Ok((server, MqClientManager::new(cluster)))
+}
+
+/// Promotes the slave, to which the client is connected already, and waits until it knows the offset; directly, and after a
+/// while without a master.
+async fn promote(server: &Pulled, topic: &str, is_at_once: bool) -> Result<()> {
+    let at = |member: usize| {
+        move |request: &Request| {
+            request.member == member
+                && request.fields["topic"] == *topic
+                && request.number("commitOffset") == 1
+        }
+    };
+    wait::until("the master knows the offset", async || Ok(server.asked(15).iter().any(at(0)))).await?;
+    wait::until("the slave is connected", async || {
+        Ok(server.asked(34).iter().any(|heartbeat| heartbeat.member == 1))
+    })
+    .await?;
+    let route_is_known = async || {
+        let seen = server.asked(105).len();
+        wait::until("the route is known", async || Ok(server.asked(105).len() > seen + 4)).await
+    };
+    route_is_known().await?;
+    ensure!(!server.asked(15).iter().any(at(1)), "the slave was told, though it has a master");
+    if !is_at_once {
+        server.route_to(&[(1, 1)]);
+        route_is_known().await?;
+    }
+    server.route_to(&[(0, 1)]);
+    wait::until("the new master knows the offset", async || Ok(server.asked(15).iter().any(at(1)))).await
+}
+
+#[test]
+fn a_slave_that_takes_the_place_of_its_master_is_told_the_offsets() -> Result<()> {
+    block_on(async {
+        for is_at_once in [true, false] {
+            let (topic, seen) = (unique("promoted"), Seen::default());
+            let (server, manager) = with_a_slave(&topic).await?;
+            PushConsumer::builder(unique("promoted"))
+                .config(consumer_config())
+                .subscribe(topic.as_str(), "*", seen.listener())
+                .build(&manager)?;
+            manager.start().await?;
+            seen.until_count(1).await?;
+            promote(&server, &topic, is_at_once).await?;
+            manager.shutdown().await?;
+
+            let topic = unique("promoted");
+            let (server, manager) = with_a_slave(&topic).await?;
+            let mut config = LitePullConfig::default();
+            config.auto_commit_interval = Duration::from_secs(1);
+            let mut consumer =
+                LitePullConsumer::builder(unique("promoted")).config(config).build(&manager)?;
+            consumer.subscribe(topic.as_str(), "*").await?;
+            manager.start().await?;
+            ensure!(consumer.poll(wait::LIMIT).await?.len() == 1, "the message is there");
+            // Who polls again has consumed it.
+            ensure!(consumer.poll(Duration::from_millis(1)).await?.is_empty(), "there is one message");
+            promote(&server, &topic, is_at_once).await?;
+            manager.shutdown().await?;
+        }
+        Ok(())
+    })
 }

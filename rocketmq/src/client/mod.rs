@@ -80,7 +80,8 @@ pub(crate) trait GroupMember: Send + Sync {
     /// The members of the group, or the queues of a topic, may have changed.
     fn wake_rebalance(&self);
 
-    /// The master of a broker may have been started anew, and have lost the offsets that it was told last.
+    /// The master of a broker may have been started anew, or a slave is in its place: the offsets that it was told last may be
+    /// lost.
     fn doubt_stored(&self, broker: &str);
 
     /// How far the group is in the queues of a topic that this member has.

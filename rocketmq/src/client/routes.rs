@@ -247,16 +247,28 @@ impl MqClient {
 
     fn store(&self, topic: &str, route: TopicRoute) -> Arc<TopicRoute> {
         let route = Arc::new(route);
+        let mut newly_led = Vec::new();
         let changed = {
             let tables = &mut *self.routes.lock();
             for broker in route.brokers() {
-                let addresses =
+                let name: Arc<str> = broker.broker_name.as_str().into();
+                let addresses: BTreeMap<i64, Address> =
                     broker.broker_addrs.iter().map(|(id, address)| (*id, address.as_str().into())).collect();
-                tables.brokers.insert(broker.broker_name.as_str().into(), addresses);
+                let master = route::choose(&addresses, Access::Write).cloned();
+                let before = tables.brokers.insert(Arc::clone(&name), addresses);
+                let is_new = |before: &BTreeMap<i64, Address>| {
+                    master.is_some() && route::choose(before, Access::Write) != master.as_ref()
+                };
+                newly_led.extend(before.filter(is_new).map(|_| name));
             }
             let old = tables.topics.insert(topic.into(), Arc::clone(&route));
             old.is_some_and(|old| old != route)
         };
+        // A slave that was promoted may be connected already, and has only those of its master's offsets that it has copied.
+        for broker in newly_led {
+            info!(%broker, "the master of the broker has changed");
+            self.consumers().iter().for_each(|consumer| consumer.doubt_stored(&broker));
+        }
         if changed {
             info!(topic, queues = route.subscribe.len(), "the route has changed");
             for consumer in self.consumers() {
