@@ -125,6 +125,8 @@ impl fmt::Display for NameServers {
 }
 
 impl Value for NameServers {
+    const TAKES_LIST: bool = true;
+
     fn expected() -> String {
         "`host:port`, several separated by `;` or as a list, or `embedded`".to_owned()
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::value::Hint;
+
 /// One mistake: where it is, what it is, and what to do about it.
 ///
 /// Any part of the library that checks what the user declared makes these, so that one list holds all
@@ -60,6 +62,11 @@ impl Problem {
     #[must_use]
     pub fn detail(mut self, line: impl Into<String>) -> Self {
         self.details.push(line.into());
+        self
+    }
+
+    pub(super) fn hint(mut self, hint: Hint) -> Self {
+        self.details.extend(hint);
         self
     }
 

@@ -300,7 +300,10 @@ impl<'a> Section<'_, 'a> {
                     found = true;
                 }
                 Ok(_) => self.wrong(&path, expected, &raw, None),
-                Err(hint) => self.wrong(&path, expected, &raw, hint),
+                Err(hint) => match T::wrong_element(&raw) {
+                    Some((at, element)) => self.wrong_in_list(&path, at, expected, &element, hint),
+                    None => self.wrong(&path, expected, &raw, hint),
+                },
             },
         }
         let source = self.source(&path);
@@ -320,9 +323,13 @@ impl<'a> Section<'_, 'a> {
 
     fn wrong(&mut self, path: &[String], expected: &str, raw: &Raw, hint: Hint) {
         let message = format!("{}: expected {expected}, found {raw}", path.join("."));
-        let mut problem = self.reader.places.problem_at_value(path, message);
-        problem.details.extend(hint);
-        self.reader.problems.push(problem);
+        self.reader.problems.push(self.reader.places.problem_at_value(path, message).hint(hint));
+    }
+
+    fn wrong_in_list(&mut self, path: &[String], at: usize, expected: &str, element: &Raw, hint: Hint) {
+        let message = format!("{}: expected {expected}, found {element} in the list", path.join("."));
+        let path = [path, &[at.to_string()]].concat();
+        self.reader.problems.push(self.reader.places.problem_at_value(&path, message).hint(hint));
     }
 
     fn unresolved(&mut self, path: &[String], why: Problem) {

@@ -76,11 +76,22 @@ pub(super) type Hint = Option<String>;
 
 /// A type that a key can have.
 pub(super) trait Value: Sized {
+    /// Whether a list may stand there.
+    const TAKES_LIST: bool = false;
+
     /// For the words `expected …, found …`.
     fn expected() -> String;
     fn read(raw: &Raw) -> Result<Self, Hint>;
     /// As it would be written; a secret hides itself.
     fn show(&self) -> String;
+
+    /// The element because of which a list is wrong, where it is because of one.
+    fn wrong_element(raw: &Raw) -> Option<(usize, Raw)> {
+        let Raw::List(list) = raw else { return None };
+        let mut elements = list.iter().enumerate().filter(|_| Self::TAKES_LIST);
+        let is_wrong = |scalar: &Scalar| Self::read(&Raw::List(vec![scalar.clone()])).is_err();
+        elements.find(|(_, scalar)| is_wrong(scalar)).map(|(at, scalar)| (at, Raw::Scalar(scalar.clone())))
+    }
 
     /// In the words of JSON Schema, with as much of the range as can be said in them.
     fn schema(_range: Option<&RangeInclusive<Self>>) -> Json {
@@ -196,6 +207,8 @@ impl<T: Value> Value for Option<T> {
 
 /// A list, or its only element.
 impl<T: Value> Value for Vec<T> {
+    const TAKES_LIST: bool = true;
+
     fn expected() -> String {
         format!("a list, each {}", T::expected())
     }

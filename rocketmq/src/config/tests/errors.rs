@@ -38,6 +38,36 @@ fn a_configuration_made_by_hand_is_held_to_the_same_rules() {
 }
 
 #[test]
+fn of_a_list_the_wrong_element_is_shown() {
+    let text = "\
+name_servers: [10.0.0.1:9876, 10.0.0.2]
+groups:
+  a:
+    queues:
+      - t/broker-a/0
+      - t/broker-b
+producers: { default: { retry_codes: [1, two] } }
+";
+    insta::assert_snapshot!(errors(text), @r"
+    rocketmq cannot start: 3 problems
+
+      rocketmq.yaml:1:31  name_servers: expected `host:port`, several separated by `;` or as a list, or `embedded`, found `10.0.0.2` in the list
+          1 | name_servers: [10.0.0.1:9876, 10.0.0.2]
+            |                               ^^^^^^^^
+            `10.0.0.2`: the port is missing; a name server listens on 9876 unless told otherwise
+      rocketmq.yaml:6:9  groups.a.queues: expected a list, each a queue such as `topic/broker-a/0`, found `t/broker-b` in the list
+          6 |       - t/broker-b
+            |         ^^^^^^^^^^
+            `t/broker-b` is not a queue such as `topic/broker-a/0`
+      rocketmq.yaml:7:42  producers.default.retry_codes: expected a list, each the number of a response code, found `two` in the list
+          7 | producers: { default: { retry_codes: [1, two] } }
+            |                                          ^^^
+
+    nothing was started
+    ");
+}
+
+#[test]
 fn what_is_merged_keeps_its_place_and_what_cannot_be_merged_is_told() {
     let text = "\
 name_servers: n:1
