@@ -13,7 +13,10 @@
 //!
 //! Names that stand in `${…}` come from the environment, then from `vars:`; `${file:/run/secrets/x}` is the text of a
 //! file. Each key can be set by a variable, too: `ROCKETMQ__CLIENT__REQUEST_TIMEOUT=5s`,
-//! `ROCKETMQ__GROUPS__ORDERS__CONCURRENCY=8`, `ROCKETMQ__DEFAULTS__ROOMS=[a, b]`. Anchors, aliases
+//! `ROCKETMQ__GROUPS__ORDERS__CONCURRENCY=8`, `ROCKETMQ__DEFAULTS__ROOMS=[a, b]`. The
+//! names of groups, producers, clusters and variables have to be in a file; case does not matter, and `_` stands for each sign
+//! that is neither letter nor digit: `ROCKETMQ__GROUPS__ORDER_EVENTS__BATCH=2` is for the group `order-events`. Values are taken
+//! as they are, without `${…}`, and several name servers with `;` between them. Anchors, aliases
 //! and merge keys are YAML's: `b: { <<: *base, batch: 2 }` is what `a: &base { … }` is, but for `batch`. [`schema()`] says
 //! all of this to editors; what follows is the same for people.
 //!
