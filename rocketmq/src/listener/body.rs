@@ -11,7 +11,8 @@ use crate::message::MessageExt;
 /// The body as a value in JSON.
 ///
 /// `T` may borrow from the message: `Json<Order<'_>>` copies no text. A body that cannot be decoded never reaches
-/// the listener; the group's `on_bad_payload` says what becomes of the message.
+/// the listener; the group's `on_bad_payload` says what becomes of the message. Of a batch, `Vec<Json<T>>`, that is the one
+/// message alone: the listener has the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 

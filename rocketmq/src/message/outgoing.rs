@@ -265,7 +265,8 @@ impl Message {
     }
 
     /// Delivers the message after the time of `level`, 1 to 18: `1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m
-    /// 1h 2h` unless the broker is configured otherwise. 0 is no delay; of several delays the last one counts.
+    /// 1h 2h` unless the broker is configured otherwise. 0 is no delay, and brokers take a level beyond their last one for that
+    /// one; of several delays the last one counts.
     ///
     /// All brokers know levels. Source: `protocol.md` section 4.10.
     #[must_use]

@@ -83,7 +83,8 @@ impl AppBuilder {
         self
     }
 
-    /// Takes none of the annotated listeners, but for those of [`groups`](Self::groups): for a test that has its own.
+    /// Takes none of the annotated listeners, but for those of [`groups`](Self::groups): for a test that has its own. Annotated
+    /// checks of transactions stay, and need their producers and state.
     pub fn without_linked_listeners(mut self) -> Self {
         self.groups.get_or_insert_default();
         self
