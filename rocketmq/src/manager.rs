@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::client::{Home, ServiceState, StateCell};
+use crate::client::{Home, ServiceState, StateCell, Stop};
 use crate::clock::Clock;
 use crate::config::{ClusterConfig, NameServers};
 use crate::consumer::{
@@ -213,7 +215,7 @@ impl MqClientManager {
                 Ok(())
             }
             Err(error) => {
-                if let Err(error) = self.shutdown_all().await {
+                if let Err(error) = Self::shutdown_together([self]).await {
                     warn!(%error, "what had been started did not stop cleanly");
                 }
                 self.inner.state.set(ServiceState::StartFailed);
@@ -250,56 +252,80 @@ impl MqClientManager {
         })
     }
 
-    /// Stops everything: consumers first, all at the same time, since their handlers may still send; then producers, and
-    /// tracers last.
+    /// Stops everything: consumers first, all at the same time, since their handlers may still send; producers once all
+    /// handlers have ended, and tracers last. It takes
+    /// [`shutdown_timeout`](crate::config::ClientConfig::shutdown_timeout) at most.
     ///
     /// # Errors
     ///
     /// The first one of a consumer; all are stopped nevertheless.
     pub async fn shutdown(&self) -> Result<()> {
-        self.inner.state.set(ServiceState::ShutdownAlready);
-        self.shutdown_all().await
+        Self::shutdown_together([self]).await
     }
 
-    fn shutdown_all(&self) -> Boxed<'_, Result<()>> {
+    /// The same for those who have several managers: a handler of one may send by a producer of another.
+    pub(crate) fn shutdown_together<'a>(
+        managers: impl IntoIterator<Item = &'a Self>,
+    ) -> Boxed<'a, Result<()>> {
+        let managers: Vec<_> = managers.into_iter().cloned().collect();
         Box::pin(async move {
-            let result = self.shutdown_consumers().await;
-            let mut stops = tokio::task::JoinSet::new();
-            for producer in self.all().producers {
-                stops.spawn(async move { producer.shutdown().await });
+            let (stop, at_work, mut consumers) = (Stop::begin(), TaskTracker::new(), JoinSet::new());
+            for manager in &managers {
+                manager.inner.state.set(ServiceState::ShutdownAlready);
+                manager.stop_consumers(&mut consumers, &at_work);
             }
-            while let Some(stopped) = stops.join_next().await {
-                if let Err(panic) = stopped {
-                    warn!(%panic, "a producer did not stop cleanly");
+            at_work.close();
+            let stopped = async {
+                let mut result = Ok(());
+                while let Some(stopped) = consumers.join_next().await {
+                    result = result.and(stopped.unwrap_or_else(|panic| Err(Error::other(panic))));
                 }
-            }
-            // Last, as they tell of all that the others did.
-            for tracer in self.all().tracers {
-                tracer.shutdown().await;
-            }
-            result
+                result
+            };
+            let rest = async {
+                at_work.wait().await;
+                let stop = stop.handled();
+                let mut stops = JoinSet::new();
+                managers.into_iter().for_each(|manager| {
+                    stops.spawn(async move { manager.stop_producers(stop).await });
+                });
+                report(stops).await;
+            };
+            // The goodbye of the consumers may wait for a broker, and producers wait for nothing but their handlers.
+            tokio::join!(stopped, rest).0
         })
     }
 
-    /// Stops the consumers alone, before [`shutdown`](Self::shutdown): for those that have several managers.
-    pub(crate) async fn shutdown_consumers(&self) -> Result<()> {
+    /// Begins to stop the consumers. Each lets go of what it takes from `at_work` once no handler of it is at work.
+    fn stop_consumers(&self, stops: &mut JoinSet<Result<()>>, at_work: &TaskTracker) {
         let All { consumers, lite_pull_consumers, .. } = self.all();
-        let mut stops = tokio::task::JoinSet::new();
         for consumer in consumers {
-            stops.spawn(async move { consumer.shutdown().await });
+            let at_work = Some(at_work.token());
+            stops.spawn(async move { consumer.stop(at_work).await });
         }
         for consumer in lite_pull_consumers {
+            let at_work = Some(at_work.token());
             stops.spawn(async move {
-                consumer.shutdown().await;
+                consumer.stop(at_work).await;
                 Ok(())
             });
         }
-        let mut result = Ok(());
-        while let Some(stopped) = stops.join_next().await {
-            let stopped = stopped.unwrap_or_else(|panic| Err(Error::other(panic)));
-            result = result.and(stopped);
+    }
+
+    async fn stop_producers(self, stop: Stop) {
+        let All { producers, tracers, .. } = self.all();
+        let (mut stops, sending) = (JoinSet::new(), TaskTracker::new());
+        for producer in producers {
+            let token = Some(sending.token());
+            stops.spawn(async move { producer.stop(stop, token).await });
         }
-        result
+        sending.close();
+        sending.wait().await;
+        // Last, as they tell of all that the others did.
+        for tracer in tracers {
+            stops.spawn(async move { tracer.shutdown(stop).await });
+        }
+        report(stops).await;
     }
 
     /// The namespace that goes before topics and groups.
@@ -330,6 +356,14 @@ impl MqClientManager {
 
     fn registered(&self) -> MutexGuard<'_, Registered> {
         self.inner.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn report(mut stops: JoinSet<()>) {
+    while let Some(stopped) = stops.join_next().await {
+        if let Err(panic) = stopped {
+            warn!(%panic, "a producer did not stop cleanly");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -31,8 +32,9 @@ const PULL_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100)
 pub(crate) struct Request {
     pub(crate) code: i64,
     pub(crate) fields: Value,
-    /// Which of the broker's members was asked: 0 is the master.
+    /// Which of the broker's members was asked: 0 is the master. Or which of the brokers.
     pub(crate) member: usize,
+    pub(crate) at: Instant,
 }
 
 impl Request {
@@ -53,7 +55,7 @@ pub(crate) struct Answer {
 /// Answers what is not answered as usual; a negative code is no answer.
 type Script = Box<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
 
-/// One broker, `broker-a`, with some members, and one queue of each topic. Listens until it is dropped.
+/// One broker, `broker-a`, with some members, and one queue of each topic; or several brokers. Listens until it is dropped.
 pub(crate) struct Pulled {
     addresses: Vec<SocketAddr>,
     known: Arc<Known>,
@@ -73,13 +75,40 @@ impl Pulled {
         members: usize,
         script: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::listen(members, |addresses| route(addresses.iter().enumerate()), script).await
+    }
+
+    /// Listens as so many brokers, each with one queue of each topic. The first is the name server.
+    pub(crate) async fn start_apart(
+        brokers: usize,
+        script: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let name = |number: usize| format!("broker-{number}");
+        let route = |addresses: &[SocketAddr]| {
+            let brokers = addresses.iter().enumerate();
+            json!({
+                "queueDatas": (0..addresses.len()).map(|number| queue_data(&name(number))).collect::<Vec<_>>(),
+                "brokerDatas": brokers.map(|(number, addr)| json!({
+                    "cluster": "c", "brokerName": name(number), "brokerAddrs": {"0": addr.to_string()},
+                })).collect::<Vec<_>>(),
+            })
+            .to_string()
+        };
+        Self::listen(brokers, route, script).await
+    }
+
+    async fn listen(
+        members: usize,
+        route: impl Fn(&[SocketAddr]) -> String,
+        script: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let mut listeners = Vec::new();
         for _ in 0..members {
             listeners.push(TcpListener::bind("127.0.0.1:0").await?);
         }
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
         let known = Arc::new(Known {
-            route: Mutex::new(route(addresses.iter().enumerate())),
+            route: Mutex::new(route(&addresses)),
             script: Box::new(script),
             asked: Mutex::default(),
             clients: Mutex::default(),
@@ -143,10 +172,14 @@ impl Pulled {
 fn route<'a>(members: impl Iterator<Item = (usize, &'a SocketAddr)>) -> String {
     let by_id: BTreeMap<_, _> = members.map(|(id, addr)| (id.to_string(), addr.to_string())).collect();
     json!({
-        "queueDatas": [{"brokerName": "broker-a", "readQueueNums": 1, "writeQueueNums": 1, "perm": 6, "topicSysFlag": 0}],
+        "queueDatas": [queue_data("broker-a")],
         "brokerDatas": [{"cluster": "c", "brokerName": "broker-a", "brokerAddrs": by_id}],
     })
     .to_string()
+}
+
+fn queue_data(broker: &str) -> Value {
+    json!({"brokerName": broker, "readQueueNums": 1, "writeQueueNums": 1, "perm": 6, "topicSysFlag": 0})
 }
 
 fn is_retry(request: &Request) -> bool {
@@ -213,6 +246,7 @@ async fn serve(mut stream: TcpStream, member: usize, known: &Known) -> Result<()
             code: header["code"].as_i64().context("no code")?,
             fields: header["extFields"].clone(),
             member,
+            at: Instant::now(),
         };
         lock(&known.asked).push(request.clone());
         let answer = (known.script)(&request).unwrap_or_else(|| usual(&request, body, known));

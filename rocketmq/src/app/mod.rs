@@ -19,7 +19,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 pub use builder::AppBuilder;
@@ -222,8 +221,9 @@ impl App {
         self.running.status_page.as_ref().map(status_page::StatusPage::address)
     }
 
-    /// Stops: pulls no more, lets handlers finish for at most `shutdown_timeout`, stores the offsets and says goodbye to
-    /// the brokers; then the producers, then the embedded server.
+    /// Stops: pulls no more, lets handlers finish, stores the offsets and says goodbye to the brokers, with the producers once all
+    /// handlers have ended: all within [`shutdown_timeout`](crate::config::ClientConfig::shutdown_timeout). Then the embedded
+    /// server.
     ///
     /// Every handle may ask for it. The first call does the work; others wait until that is done, and return `Ok`.
     ///
@@ -247,19 +247,7 @@ impl Running {
         Box::pin(async move {
             info!("stopping");
             self.parts.stopping.cancel();
-            // A handler of one cluster may send to another: no producer stops before the last consumer.
-            let mut consumers = JoinSet::new();
-            for manager in self.managers.values() {
-                let manager = manager.clone();
-                consumers.spawn(async move { manager.shutdown_consumers().await });
-            }
-            let mut result = Ok(());
-            while let Some(stopped) = consumers.join_next().await {
-                result = result.and(stopped.unwrap_or_else(|panic| Err(Error::other(panic))));
-            }
-            for manager in self.managers.values() {
-                result = result.and(manager.shutdown().await);
-            }
+            let result = MqClientManager::shutdown_together(self.managers.values()).await;
             #[cfg(feature = "embedded")]
             for server in self.servers.values() {
                 server.stop().await;

@@ -17,6 +17,7 @@ use crate::protocol::body::HeartbeatData;
 use crate::protocol::header::{Heartbeat, UnregisterClient};
 use crate::protocol::json;
 use crate::remoting::{Address, RequestError};
+use crate::tasks::Boxed;
 
 impl MqClient {
     pub(super) fn spawn_heartbeats(self: &Arc<Self>) {
@@ -110,27 +111,38 @@ impl MqClient {
         );
     }
 
-    /// Tells every broker that this client leaves a group. A broker that does not answer finds out by itself.
-    pub(super) async fn unregister(
+    /// Tells every broker, at the same time, that this client leaves a producer group.
+    pub(super) async fn unregister_producer(&self, group: &Arc<str>) {
+        let mut calls = JoinSet::new();
+        for (_, _, address) in self.brokers() {
+            calls.spawn(self.unregister(&address, Some(group), None));
+        }
+        while calls.join_next().await.is_some() {}
+    }
+
+    /// Tells a broker that this client leaves a consumer group, so that the others get its queues at once.
+    pub(crate) async fn unregister_consumer(&self, address: &Address, group: &Arc<str>) {
+        self.unregister(address, None, Some(group)).await;
+    }
+
+    /// A broker that does not answer finds out by itself.
+    fn unregister(
         &self,
+        address: &Address,
         producer_group: Option<&Arc<str>>,
         consumer_group: Option<&Arc<str>>,
-    ) {
+    ) -> Boxed<'static, ()> {
         let request = UnregisterClient {
             client_id: self.id.clone(),
             producer_group: producer_group.cloned(),
             consumer_group: consumer_group.cloned(),
         };
-        let mut calls = JoinSet::new();
-        for (_, _, address) in self.brokers() {
-            let (remoting, request, limit) =
-                (self.remoting.clone(), request.clone(), self.config.request_timeout);
-            calls.spawn(async move {
-                if let Err(error) = remoting.call(&address, &request, bytes::Bytes::new(), limit).await {
-                    debug!(%address, %error, "the broker did not hear the goodbye, it will notice the end of the connection");
-                }
-            });
-        }
-        while calls.join_next().await.is_some() {}
+        let (remoting, address, limit) =
+            (self.remoting.clone(), Arc::clone(address), self.config.request_timeout);
+        Box::pin(async move {
+            if let Err(error) = remoting.call(&address, &request, bytes::Bytes::new(), limit).await {
+                debug!(%address, %error, "the broker did not hear the goodbye, it will notice the end of the connection");
+            }
+        })
     }
 }

@@ -22,6 +22,7 @@ mod routes;
 mod sends;
 mod service_state;
 mod startup;
+mod stop;
 mod transactions;
 mod vip;
 
@@ -41,11 +42,12 @@ pub(crate) use commands::{Directly, Offsets, no_listeners};
 pub(crate) use pops::PopAnswer;
 pub use replies::ReplyStats;
 pub(crate) use replies::Waiting;
-pub(crate) use route::{Access, TopicRoute};
+pub(crate) use route::{Access, MASTER, TopicRoute};
 pub use routes::RouteError;
 pub(crate) use sends::{Port, SendAnswer};
 pub(crate) use service_state::StateCell;
 pub use service_state::{ServiceState, StateError};
+pub(crate) use stop::{Stop, time_for_handlers};
 pub(crate) use transactions::{Question, TransactionChecker};
 
 use self::broker_version::BrokerVersions;
@@ -193,13 +195,12 @@ impl MqClient {
         *self.members().producers.entry(Arc::clone(group)).or_default() += 1;
     }
 
-    /// Says goodbye for a consumer group: to every broker, so that the others get its queues at once.
-    pub(crate) async fn remove_consumer(&self, group: &Arc<str>) {
+    /// Lists a consumer group in heartbeats no more.
+    pub(crate) fn forget_consumer(&self, group: &Arc<str>) {
         self.members().consumers.remove(group);
-        self.unregister(None, Some(group)).await;
     }
 
-    /// Says goodbye for a producer group, if this was the last producer of it.
+    /// Says goodbye for a producer group to all brokers, if this was the last producer of it.
     pub(crate) async fn remove_producer(&self, group: &Arc<str>) {
         let gone = {
             let Members { producers, checkers, .. } = &mut *self.members();
@@ -211,7 +212,7 @@ impl MqClient {
             left == 0
         };
         if gone {
-            self.unregister(Some(group), None).await;
+            self.unregister_producer(group).await;
         }
     }
 

@@ -33,7 +33,8 @@ impl Inbound for Processor {
         }
         let address = Address::clone(address);
         client.tasks().clone().spawn("heartbeat after connecting", async move {
-            if client.heartbeat(&address, client.config().request_timeout).await.is_ok() {
+            let heard = client.heartbeat(&address, client.config().request_timeout);
+            if let Some(Ok(_)) = client.tasks().stopping().run_until_cancelled(heard).await {
                 client.consumers().iter().for_each(|consumer| consumer.wake_rebalance());
             }
         });

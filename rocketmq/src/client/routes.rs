@@ -177,7 +177,7 @@ impl MqClient {
     }
 
     /// Every broker that this client knows: name, id, address.
-    pub(super) fn brokers(&self) -> Vec<(Arc<str>, i64, Address)> {
+    pub(crate) fn brokers(&self) -> Vec<(Arc<str>, i64, Address)> {
         let tables = self.routes.lock();
         let all = tables.brokers.iter().flat_map(|(name, addresses)| {
             addresses.iter().map(|(id, address)| (Arc::clone(name), *id, Arc::clone(address)))

@@ -74,11 +74,13 @@ pub struct ClientConfig {
     /// How long to try at start before failing, or with `wait` before the first warning; default `30s`,
     /// 1ms to 1h.
     pub startup_timeout: Duration,
-    /// How long handlers may go on after a stop signal; default `30s`, 0s to 1h.
+    /// How long a stop may take; default `30s`, 0s to 1h. Keep it within the grace period of whatever runs this process
+    /// (Kubernetes: 30s).
     ///
-    /// What is not finished then is delivered again, to another member of the group. Keep it below the
-    /// grace period of whatever runs this process (Kubernetes: 30s): what follows, the last offsets and the goodbye to
-    /// the brokers, takes milliseconds, and where a broker does not answer up to three times `request_timeout`.
+    /// Handlers may go on for all of it but the last `request_timeout`, or for half of it, if that is more. What is not finished
+    /// then is delivered again, to another member of the group. The last offsets and the goodbye to the brokers follow, to all at
+    /// the same time: they take milliseconds, and where a broker does not answer, no longer than one `request_timeout`; the
+    /// others have heard them by then.
     pub shutdown_timeout: Duration,
     /// Where broadcast consumers keep their offsets; default `~/.rocketmq_offsets`.
     pub offset_dir: PathBuf,

@@ -69,7 +69,10 @@ impl Shared {
         }
         for owned in queues.iter().filter(|owned| !owned.is_dropped()) {
             owned.drop_queue();
-            self.persist_last(owned).await;
+            // Its offset is what it will be: if it comes twice, it is the same.
+            if self.stopping().run_until_cancelled(self.persist_last(owned)).await.is_none() {
+                return false;
+            }
             self.forget(owned);
             debug!(group = %self.group, queue = %owned.queue, "the queue was given up");
         }

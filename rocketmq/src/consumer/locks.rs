@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
@@ -40,11 +41,11 @@ pub(super) struct Order {
     locked: Mutex<HashMap<MessageQueue, Arc<OwnedQueue>>>,
     /// Asks for a renewal.
     wake: Notify,
-    /// Held while brokers are asked for locks or to free some: they work on the requests of a connection in any order,
+    /// Held while a broker is asked for locks or to free some: it works on the requests of a connection in any order,
     /// and a lock that is granted after it was freed is nobody's for a minute.
-    turn: Arc<AsyncMutex<()>>,
+    turns: Mutex<HashMap<Arc<str>, Arc<AsyncMutex<()>>>>,
     /// What renews the locks, and what asks brokers; they outlive the last handler.
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 /// What a queue has that is consumed in order.
@@ -132,14 +133,14 @@ fn is_current(ours: Option<i64>, stored: Option<i64>) -> bool {
 
 /// What one broker said of the locks of its queues.
 struct Answer {
-    queues: Vec<MessageQueue>,
+    queues: Vec<Arc<OwnedQueue>>,
     asked_at: Instant,
     granted: Result<HashSet<MessageQueue>, RequestError>,
 }
 
 impl Order {
     pub(super) fn new(tasks: Tasks) -> Self {
-        Self { locked: Mutex::default(), wake: Notify::new(), turn: Arc::default(), tasks }
+        Self { locked: Mutex::default(), wake: Notify::new(), turns: Mutex::default(), tasks }
     }
 
     /// Asks for a renewal soon: the broker may have forgotten the locks.
@@ -151,8 +152,15 @@ impl Order {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn turn(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
+    /// The queues whose lock is ours, may be, or is asked for.
+    pub(super) fn claimed(&self) -> Vec<Arc<OwnedQueue>> {
+        self.locked().values().cloned().collect()
+    }
+
+    /// Whose turn it is at a broker.
+    fn turn(&self, broker: &Arc<str>) -> Arc<AsyncMutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(Arc::clone(broker)).or_default())
     }
 }
 
@@ -190,28 +198,25 @@ impl Shared {
 
     /// Renews every lock; whether everything could be found out.
     async fn renew_locks(self: &Arc<Self>, order: &Order) -> bool {
-        let turn = order.turn().await;
-        // Not before it is our turn: a lock may have been freed until now.
-        let mut held = order.locked().clone();
-        held.retain(|_, owned| owned.order.as_ref().is_some_and(|order| order.lock.was_ours()));
+        let is_held = |owned: &OwnedQueue| owned.order.as_ref().is_some_and(|order| order.lock.was_ours());
         let mut regained = Vec::new();
         let mut complete = true;
-        for answer in self.ask_for_locks(order, turn, held.keys().cloned().collect()).await {
+        for answer in self.ask_for_locks(order, order.claimed(), is_held).await {
             let (Ok(granted), asked_at) = (answer.granted, answer.asked_at) else {
                 complete = false;
                 continue;
             };
-            for owned in answer.queues.iter().filter_map(|queue| held.get(queue)) {
+            for owned in answer.queues {
                 let Some(QueueOrder { lock, .. }) = &owned.order else { continue };
                 match Renewal::of(granted.contains(owned.queue.as_ref()), lock.is_valid(asked_at)) {
                     Renewal::Kept => owned.renew_lock(asked_at),
                     Renewal::Regained => regained.push((owned, asked_at)),
-                    Renewal::Lost => self.lose(owned),
+                    Renewal::Lost => self.lose(&owned),
                 }
             }
         }
         for (owned, asked_at) in regained {
-            complete = complete && self.go_on(owned, asked_at).await;
+            complete = complete && self.go_on(&owned, asked_at).await;
         }
         complete
     }
@@ -250,7 +255,7 @@ impl Shared {
     pub(super) async fn lock_new(&self, order: &Order, queues: Vec<MessageQueue>) -> Vec<Arc<OwnedQueue>> {
         let mut asked = self.claim(order, queues);
         let mut locked = Vec::new();
-        for answer in self.ask_for_locks(order, order.turn().await, asked.keys().cloned().collect()).await {
+        for answer in self.ask_for_locks(order, asked.values().cloned().collect(), |_| true).await {
             for queue in answer.granted.into_iter().flatten() {
                 let Some(owned) = asked.remove(&queue) else { continue };
                 owned.renew_lock(answer.asked_at);
@@ -273,43 +278,49 @@ impl Shared {
         claimed
     }
 
-    /// Asks every broker for the locks of its queues, all at the same time. Once asked, the turn lasts until they have
-    /// answered, even where nobody waits for that any more.
+    /// Asks every broker for the locks of those of its queues that are wanted when it is our turn, all at the same time. Once
+    /// asked, the turn lasts until it has answered, even where nobody waits for that any more.
     async fn ask_for_locks(
         &self,
         order: &Order,
-        turn: OwnedMutexGuard<()>,
-        queues: Vec<MessageQueue>,
+        queues: Vec<Arc<OwnedQueue>>,
+        is_wanted: fn(&OwnedQueue) -> bool,
     ) -> Vec<Answer> {
         if queues.is_empty() {
             return Vec::new();
         }
+        let asking = CancellationToken::new();
         let mut calls = JoinSet::new();
-        for (broker, queues) in by_broker(queues) {
+        for (broker, mut queues) in by_broker(queues, |owned| &owned.queue) {
             let (client, group) = (Arc::clone(&self.client), Arc::clone(&self.group));
+            let (turn, given_up) = (order.turn(&broker), asking.clone());
             let is_ours_anyway = self.offsets.is_local();
             calls.spawn(async move {
+                let _turn = given_up.run_until_cancelled(turn.lock()).await?;
+                // Not before it is our turn: a lock may have been freed until now.
+                queues.retain(|owned| is_wanted(owned));
+                let asked: Vec<_> = queues.iter().map(|owned| owned.queue.as_ref().clone()).collect();
                 let asked_at = Instant::now();
-                if is_ours_anyway {
-                    return Answer { granted: Ok(queues.iter().cloned().collect()), queues, asked_at };
+                if is_ours_anyway || asked.is_empty() {
+                    return Some(Answer { queues, asked_at, granted: Ok(asked.into_iter().collect()) });
                 }
-                let granted = client.lock_queues(&group, &broker, queues.clone()).await;
+                let granted = client.lock_queues(&group, &broker, asked).await;
                 if let Err(error) = &granted {
                     debug!(%group, %broker, queues = queues.len(), %error, "the broker did not say which queues it locks, it is asked again");
                 }
-                Answer { queues, asked_at, granted: granted.map(HashSet::from_iter) }
+                Some(Answer { queues, asked_at, granted: granted.map(HashSet::from_iter) })
             });
         }
         let (sender, answers) = oneshot::channel();
         order.tasks.spawn("ask for locks", async move {
             let mut answers = Vec::new();
             while let Some(answer) = calls.join_next().await {
-                answers.extend(answer);
+                answers.extend(answer.ok().flatten());
             }
-            drop(turn);
             // The consumer may have been stopped meanwhile.
             let _ = sender.send(answers);
         });
+        let _given_up = asking.drop_guard();
         answers.await.unwrap_or_default()
     }
 
@@ -317,70 +328,68 @@ impl Shared {
     pub(super) fn leave(self: &Arc<Self>, owned: &Arc<OwnedQueue>) {
         if self.forget(owned) {
             let (shared, owned) = (Arc::clone(self), Arc::clone(owned));
-            self.handlers.spawn("release", async move { shared.depart(&owned).await });
+            let releases = self.releases.at(&owned.queue.broker_name);
+            releases.spawn("release", async move { shared.depart(&owned).await });
         }
     }
 
     /// Frees the lock of a queue that is given up, once its last handler has ended and its offset is stored.
-    pub(super) async fn depart(&self, owned: &OwnedQueue) {
+    async fn depart(&self, owned: &OwnedQueue) {
         let (Some(order), Some(QueueOrder { worker, .. })) = (&self.order, &owned.order) else { return };
         // One that was dropped may be another member's by now.
         if !owned.is_dropped() {
             self.persist_last(owned).await;
         }
-        worker.wait().await;
+        // A handler that does not end keeps the lock until that expires.
+        if self.drained.run_until_cancelled(worker.wait()).await.is_none() && !worker.is_empty() {
+            return;
+        }
         if !owned.is_dropped() {
             self.persist_last(owned).await;
         }
         owned.drop_queue();
-        self.unlock(order, &[owned]).await;
+        self.unlock(order, &owned.queue.broker_name, &[owned]).await;
         order.locked().remove(owned.queue.as_ref());
         debug!(group = %self.group, queue = %owned.queue, "the queue was given up");
     }
 
-    /// Ends the renewals and frees all locks, but for those of queues whose handler still runs: they expire.
-    pub(super) async fn free_locks(&self, limit: Duration) {
+    /// Frees all locks of a broker, but for those of queues whose handler still runs: they expire.
+    pub(super) async fn free_locks(&self, broker: &Arc<str>) {
         let Some(order) = &self.order else { return };
-        order.tasks.cancel();
         let is_idle =
             |owned: &Arc<OwnedQueue>| owned.order.as_ref().is_some_and(|order| order.worker.is_empty());
-        let locked: Vec<_> = order.locked().values().cloned().collect();
+        let mut locked = order.claimed();
+        locked.retain(|owned| owned.queue.broker_name == *broker);
         let (idle, busy): (Vec<_>, Vec<_>) = locked.into_iter().partition(is_idle);
         if !busy.is_empty() {
-            warn!(group = %self.group, queues = busy.len(), "queues whose handlers did not finish stay locked, for a minute at most");
+            warn!(group = %self.group, %broker, queues = busy.len(), "queues whose handlers did not finish stay locked, for a minute at most");
         }
         let idle: Vec<_> = idle.iter().map(Arc::as_ref).collect();
-        self.unlock(order, &idle).await;
-        let stuck = order.tasks.join(limit).await;
-        if stuck > 0 {
-            warn!(group = %self.group, stuck, "tasks did not end in time");
-        }
+        self.unlock(order, broker, &idle).await;
     }
 
-    /// Frees locks at their brokers, all at the same time.
-    async fn unlock(&self, order: &Order, queues: &[&OwnedQueue]) {
-        let _turn = order.turn().await;
+    /// Frees locks of one broker.
+    async fn unlock(&self, order: &Order, broker: &Arc<str>, queues: &[&OwnedQueue]) {
+        let turn = order.turn(broker);
+        let _turn = turn.lock().await;
         queues.iter().filter_map(|owned| owned.order.as_ref()).for_each(|order| order.lock.lose());
-        if self.offsets.is_local() {
+        if self.offsets.is_local() || queues.is_empty() {
             return;
         }
-        let mut calls = JoinSet::new();
-        for (broker, queues) in by_broker(queues.iter().map(|owned| owned.queue.as_ref().clone())) {
-            let (client, group) = (Arc::clone(&self.client), Arc::clone(&self.group));
-            calls.spawn(async move {
-                if let Err(error) = client.unlock_queues(&group, &broker, queues).await {
-                    warn!(%group, %broker, %error, "locks could not be freed, others get the queues when they expire, within a minute");
-                }
-            });
+        let queues = queues.iter().map(|owned| owned.queue.as_ref().clone()).collect();
+        if let Err(error) = self.client.unlock_queues(&self.group, broker, queues).await {
+            warn!(group = %self.group, %broker, %error, "locks could not be freed, others get the queues when they expire, within a minute");
         }
-        while calls.join_next().await.is_some() {}
     }
 }
 
-fn by_broker(queues: impl IntoIterator<Item = MessageQueue>) -> BTreeMap<Arc<str>, Vec<MessageQueue>> {
+fn by_broker<T>(
+    queues: impl IntoIterator<Item = T>,
+    queue: impl Fn(&T) -> &MessageQueue,
+) -> BTreeMap<Arc<str>, Vec<T>> {
     let mut brokers: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for queue in queues {
-        brokers.entry(Arc::clone(&queue.broker_name)).or_default().push(queue);
+    for each in queues {
+        brokers.entry(Arc::clone(&queue(&each).broker_name)).or_default().push(each);
     }
     brokers
 }
@@ -432,7 +441,7 @@ mod tests {
     #[test]
     fn each_broker_is_asked_once_for_all_of_its_queues() {
         let queue = |broker: &str, id| MessageQueue::new("t", broker, id);
-        let brokers = by_broker([queue("b", 0), queue("a", 0), queue("b", 1)]);
+        let brokers = by_broker([queue("b", 0), queue("a", 0), queue("b", 1)], |queue| queue);
         let counts: Vec<_> = brokers.iter().map(|(broker, queues)| (broker.as_ref(), queues.len())).collect();
         assert_eq!(counts, [("a", 1), ("b", 2)]);
     }

@@ -1,6 +1,6 @@
 //! The push consumer: pulls what a group subscribed to and pushes it to listeners, at least once.
 //!
-//! What a consumer at work is made of stands in [`running`], how it ends in [`stop`]. The route of a message:
+//! What a consumer at work is made of stands in [`running`], how it ends in [`stop`] and [`goodbye`]. The route of a message:
 //! [`rebalance`] finds out which queues are ours, a [`puller`] asks for the messages of one, the [`process_queue`]
 //! holds them and knows which offset may be stored, [`consume`] calls the listener and settles what came of it,
 //! [`send_back`] gives failed ones back to the broker. [`subscriptions`] says which listener a message is for,
@@ -15,6 +15,7 @@ mod builder;
 mod consume;
 mod directly;
 mod filter_hook;
+mod goodbye;
 mod hook;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the test kit reads it"))]
 mod journal;
@@ -34,6 +35,7 @@ mod queue_listener;
 mod rate_limit;
 mod rebalance;
 mod records;
+mod releases;
 mod reset;
 mod running;
 mod running_info;
@@ -55,6 +57,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
 
 pub use builder::PushConsumerBuilder;
@@ -85,8 +88,9 @@ use self::pop::Pop;
 use self::queue_listener::QueueListener;
 use self::rate_limit::RateLimit;
 use self::rebalance::flow_limits;
+use self::releases::Releases;
 use self::subscriptions::Subscriptions;
-use crate::client::{GroupMember, Home, MqClient, ServiceState, StateCell, namespace};
+use crate::client::{GroupMember, Home, MqClient, ServiceState, StateCell, namespace, time_for_handlers};
 use crate::config::{ClusterConfig, ConsumerConfig, Rate};
 use crate::error::{Error, Result};
 use crate::listener::{Around, Filter, Handler, IntoConsumeResult};
@@ -251,7 +255,7 @@ impl PushConsumer {
         let shared = self.share(Arc::clone(&client), home, offsets);
         let started = shared.start().await;
         if let Err(error) = started {
-            shared.stop(Duration::ZERO).await;
+            shared.stop(Duration::ZERO, None).await;
             home.clients.release(&client).await;
             return Err(error);
         }
@@ -336,7 +340,10 @@ impl PushConsumer {
             is_balanced: AtomicBool::new(false),
             ready: watch::Sender::new(false),
             pulling,
+            storing: client.tasks().child(),
             handlers: Tasks::default(),
+            drained: CancellationToken::new(),
+            releases: Releases::default(),
             shutdown: CancellationToken::new(),
             hooks: self.inner.hooks.clone(),
             stats: stats::Topics::default(),
@@ -415,17 +422,22 @@ impl PushConsumer {
         }
     }
 
-    /// Stops: pulls no more, lets running handlers finish for at most `shutdown_timeout`, stores the offsets and says
-    /// goodbye to the brokers. A consumer that does not run is only closed.
+    /// Stops: pulls no more, lets running handlers finish, stores the offsets and says goodbye to the brokers, all within
+    /// [`shutdown_timeout`](crate::config::ClientConfig::shutdown_timeout). A consumer that does not run is only closed.
     ///
     /// # Errors
     ///
     /// Where handlers had to be abandoned; their messages are delivered again.
     pub async fn shutdown(&self) -> Result<()> {
+        self.stop(None).await
+    }
+
+    /// The same; lets `at_work` go once no handler is at work any more.
+    pub(crate) async fn stop(&self, at_work: Option<TaskTrackerToken>) -> Result<()> {
         let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
         let (Some(shared), ServiceState::Running) = (self.inner.running.get(), state) else { return Ok(()) };
-        let abandoned = shared.stop(shared.client.config().shutdown_timeout).await;
+        let abandoned = shared.stop(time_for_handlers(shared.client.config()), at_work).await;
         if let Some(home) = self.inner.home.get() {
             home.clients.release(&shared.client).await;
         }

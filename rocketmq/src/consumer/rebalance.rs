@@ -229,14 +229,14 @@ impl Shared {
     }
 
     /// Lets a queue go to another member, with the offset stored that it goes on from.
-    fn release(self: &Arc<Self>, owned: &Arc<OwnedQueue>) {
+    pub(super) fn release(self: &Arc<Self>, owned: &Arc<OwnedQueue>) {
         if self.order.is_some() {
             return self.leave(owned);
         }
         owned.drop_queue();
         self.forget(owned);
         let (shared, owned) = (Arc::clone(self), Arc::clone(owned));
-        self.handlers.spawn("release", async move {
+        self.releases.at(&owned.queue.broker_name).spawn("release", async move {
             shared.persist_last(&owned).await;
             debug!(group = %shared.group, queue = %owned.queue, "the queue was given up");
         });

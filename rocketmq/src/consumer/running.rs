@@ -21,6 +21,7 @@ use super::queue::OwnedQueue;
 use super::queue_listener::QueueListener;
 use super::rate_limit::RateLimit;
 use super::rebalance::Rebalancer;
+use super::releases::Releases;
 use super::stats;
 use super::subscriptions::Subscriptions;
 use crate::client::{Directly, GroupMember, MqClient, Offsets};
@@ -65,8 +66,14 @@ pub(crate) struct Shared {
     pub(super) ready: watch::Sender<bool>,
     /// Pullers and scheduled tasks: ended at the beginning of a shutdown.
     pub(super) pulling: Tasks,
+    /// Stores the offsets again and again: no more from then on, but what is on its way then is not cut short.
+    pub(super) storing: Tasks,
     /// Handlers and what follows from them: waited for.
     pub(super) handlers: Tasks,
+    /// Cancelled once no handler is waited for any more.
+    pub(super) drained: CancellationToken,
+    /// Offsets and locks of queues that were given up.
+    pub(super) releases: Releases,
     /// Told to handlers when the consumer stops.
     pub(super) shutdown: CancellationToken,
     pub(super) hooks: ConsumeHooks,
@@ -91,7 +98,11 @@ impl Shared {
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
         let every = self.client.config().offset_interval;
-        self.spawn_periodic("offsets", every, |shared| async move { shared.persist_all().await });
+        let shared = Arc::clone(self);
+        self.storing.spawn_periodic("offsets", every, move || {
+            let shared = Arc::clone(&shared);
+            async move { shared.persist_all().await }
+        });
         self.spawn_periodic("statistics", stats::SAMPLE_INTERVAL, |shared| async move {
             shared.stats.sample(Instant::now());
         });
@@ -118,14 +129,14 @@ impl Shared {
     }
 
     pub(super) async fn persist_all(self: &Arc<Self>) {
-        self.persist_each("it is tried again").await;
+        self.persist_each(self.owned(), "it is tried again").await;
     }
 
-    /// Stores all offsets at the same time, so that a broker that hangs costs the time of one request. Says `what` follows
-    /// where one is not stored.
-    pub(super) async fn persist_each(self: &Arc<Self>, what: &'static str) {
+    /// Stores the offsets of these queues at the same time, so that a broker that hangs costs the time of one request. Says
+    /// `what` follows where one is not stored.
+    pub(super) async fn persist_each(self: &Arc<Self>, queues: Vec<Arc<OwnedQueue>>, what: &'static str) {
         let mut stores = JoinSet::new();
-        for owned in self.owned() {
+        for owned in queues {
             let shared = Arc::clone(self);
             stores.spawn(async move {
                 if let Err(error) = owned.persist(&shared.offsets).await {

@@ -31,7 +31,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing::info;
+use tokio::time;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{debug, info};
 
 pub use builder::ProducerBuilder;
 pub use error::{BrokerFeature, SendError};
@@ -48,7 +50,7 @@ pub use transaction::{
 pub(crate) use transaction::{CheckHandler, checks};
 
 use self::running::Running;
-use crate::client::{Home, ServiceState, StateCell, namespace};
+use crate::client::{Home, ServiceState, StateCell, Stop, namespace};
 use crate::config::{ClusterConfig, ProducerConfig};
 use crate::error::{Error, Result};
 
@@ -171,12 +173,21 @@ impl Producer {
     /// Accepts no more messages, waits for those on their way, for at most `send_timeout`, and says goodbye to the
     /// brokers.
     pub async fn shutdown(&self) {
+        self.stop(Stop::begin(), None).await;
+    }
+
+    /// The same as part of a stop; lets `sending` go once nothing is on its way any more.
+    pub(crate) async fn stop(&self, stop: Stop, sending: Option<TaskTrackerToken>) {
         let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
         self.check().take();
         let (Some(running), ServiceState::Running) = (self.inner.running.get(), state) else { return };
-        running.stop().await;
-        running.client.remove_producer(&running.group).await;
+        running.stop(stop).await;
+        drop(sending);
+        let goodbye = running.client.remove_producer(&running.group);
+        if time::timeout_at(stop.deadline(running.client.config()), goodbye).await.is_err() {
+            debug!(group = %running.group, "not all brokers heard the goodbye in time, they will notice the end of the connection");
+        }
         if let Some(home) = self.inner.home.get() {
             home.clients.release(&running.client).await;
         }

@@ -16,7 +16,7 @@ use super::prepare::DEFAULT_TOPIC_QUEUES;
 use super::queue_choice::RoundRobin;
 use super::stats::{Amount, Topic, Topics};
 use super::transaction::{CheckHandler, Checks};
-use crate::client::{Access, MqClient, RouteError, TopicRoute, TransactionChecker};
+use crate::client::{Access, MqClient, RouteError, Stop, TopicRoute, TransactionChecker};
 use crate::config::ProducerConfig;
 use crate::remoting::RequestError;
 use crate::tasks::Tasks;
@@ -74,7 +74,13 @@ impl Running {
         });
         if running.has_detector() {
             let detecting = Arc::clone(&running);
-            running.tasks.spawn_lasting("fault detector", move || Arc::clone(&detecting).detect());
+            running.tasks.spawn_lasting("fault detector", move || {
+                let detecting = Arc::clone(&detecting);
+                async move {
+                    let closed = detecting.closed.clone();
+                    let _ = closed.run_until_cancelled(detecting.detect()).await;
+                }
+            });
         }
         running
     }
@@ -85,12 +91,13 @@ impl Running {
         self.client.add_checker(&self.group, Arc::downgrade(&checker));
     }
 
-    /// Accepts nothing more and waits for what is on its way, for as long as a send may take; likewise for the local parts
-    /// and the checks of transactions.
-    pub(super) async fn stop(&self) {
+    /// Accepts nothing more and waits for what is on its way, for as long as a send may take and the stop has time; likewise for
+    /// the local parts and the checks of transactions.
+    pub(super) async fn stop(&self, stop: Stop) {
         self.closed.cancel();
         // A send has its own budget; the second is for its answer.
-        let (began, limit) = (Instant::now(), self.config.send_timeout + Duration::from_secs(1));
+        let limit = self.config.send_timeout + Duration::from_secs(1);
+        let (began, limit) = (Instant::now(), limit.min(stop.time_for_sends(self.client.config())));
         let left = self.in_flight.drained(limit).await;
         if left > 0 {
             warn!(group = %self.group, messages = left, "sends did not end in time");
@@ -179,16 +186,12 @@ impl Running {
         self.faults.is_some() && self.config.avoid_faults.detector
     }
 
-    /// Asks brokers that failed whether they answer again. Source: `behaviour.md` section 2.6.
+    /// Asks brokers that failed whether they answer again. Never ends. Source: `behaviour.md` section 2.6.
     async fn detect(self: Arc<Self>) {
         let Some(faults) = &self.faults else { return };
         let config = &self.config.avoid_faults;
         loop {
-            tokio::select! {
-                () = self.tasks.stopping().cancelled() => return,
-                () = self.closed.cancelled() => return,
-                () = time::sleep(DETECTOR_INTERVAL.min(config.detect_interval)) => {}
-            }
+            time::sleep(DETECTOR_INTERVAL.min(config.detect_interval)).await;
             for broker in faults.to_ask(config.detect_interval, Instant::now()) {
                 let address = self.client.broker_address(&broker, Access::Write);
                 let (Some(address), Some(queue)) = (address, self.client.any_queue_on(&broker)) else {

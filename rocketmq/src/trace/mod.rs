@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::warn;
 
 use self::dispatcher::Dispatcher;
 use self::record::Entry;
-use crate::client::{Home, ServiceState};
-use crate::config::{ProducerConfig, TraceConfig};
+use crate::client::{Home, ServiceState, Stop};
+use crate::config::{ClientConfig, ProducerConfig, TraceConfig};
 use crate::consumer::{ConsumeHook, Consumed, Consuming};
 use crate::error::{Error, Result};
 use crate::message::id;
@@ -66,7 +67,7 @@ struct Inner {
     entries: mpsc::Sender<Entry>,
     /// Until the dispatcher is started.
     receiver: Mutex<Option<mpsc::Receiver<Entry>>>,
-    namespace: OnceLock<Option<String>>,
+    client: OnceLock<ClientConfig>,
     /// Before the number of a call: what the two records of a call have in common.
     request: String,
     dropped: AtomicU64,
@@ -90,7 +91,7 @@ impl Tracer {
             producer,
             entries,
             receiver: Mutex::new(Some(receiver)),
-            namespace: OnceLock::new(),
+            client: OnceLock::new(),
             request: id::unique(),
             dropped: AtomicU64::new(0),
             tasks: Tasks::default(),
@@ -105,9 +106,9 @@ impl Tracer {
 
     /// Tells the tracer where its client comes from.
     pub(crate) fn settle(&self, home: Home) -> Result<()> {
-        let namespace = home.cluster.client.namespace.clone();
+        let client = home.cluster.client.clone();
         self.inner.producer.settle(home)?;
-        self.inner.namespace.set(namespace).map_err(|_| Error::producer(GROUP, "it is registered already"))
+        self.inner.client.set(client).map_err(|_| Error::producer(GROUP, "it is registered already"))
     }
 
     pub(crate) fn state(&self) -> ServiceState {
@@ -133,17 +134,20 @@ impl Tracer {
         Ok(())
     }
 
-    /// Sends what is left.
-    pub(crate) async fn shutdown(&self) {
+    /// Sends what is left, as far as the stop has time.
+    pub(crate) async fn shutdown(&self, stop: Stop) {
         self.inner.tasks.cancel();
-        if self.inner.tasks.join(END_TIMEOUT).await > 0 {
-            warn!(limit = ?END_TIMEOUT, "the last traces could not be sent in time, they are lost");
+        let end = self.inner.client.get().map(|client| stop.deadline(client));
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let limit = left.unwrap_or_default().min(END_TIMEOUT);
+        if self.inner.tasks.join(limit).await > 0 {
+            warn!(?limit, "the last traces could not be sent in time, they are lost");
         }
-        self.inner.producer.shutdown().await;
+        self.inner.producer.stop(stop, None).await;
     }
 
     fn namespace(&self) -> Option<&str> {
-        self.inner.namespace.get().and_then(Option::as_deref)
+        self.inner.client.get().and_then(|client| client.namespace.as_deref())
     }
 
     fn put(&self, entry: Option<Entry>) {

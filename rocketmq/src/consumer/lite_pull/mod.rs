@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
 
 pub use builder::LitePullConsumerBuilder;
@@ -286,7 +287,7 @@ impl LitePullConsumer {
         let (config, strategy) = (self.inner.config.clone(), self.inner.strategy.clone());
         let running = Running::new(self.group(), config, Arc::clone(&client), selection, watch, strategy);
         if let Err(error) = running.join().await {
-            running.stop().await;
+            running.stop(None).await;
             home.clients.release(&client).await;
             return Err(error);
         }
@@ -546,10 +547,15 @@ impl LitePullConsumer {
     /// What the last poll returned comes again after a restart, unless it was [committed](Self::commit) before: nobody
     /// polled after it. A consumer that does not run is only closed.
     pub async fn shutdown(&self) {
+        self.stop(None).await;
+    }
+
+    /// The same; lets `at_work` go before the goodbye.
+    pub(crate) async fn stop(&self, at_work: Option<TaskTrackerToken>) {
         let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
         let (Some(running), ServiceState::Running) = (self.inner.running.get(), state) else { return };
-        running.stop().await;
+        running.stop(at_work).await;
         if let Some(home) = self.inner.home.get() {
             home.clients.release(&running.client).await;
         }

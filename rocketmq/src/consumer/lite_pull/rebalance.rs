@@ -129,7 +129,7 @@ impl Running {
         debug!(group = %self.group, queue = %queue.queue, ?due, "the queue was given up");
         let Some(due) = due else { return };
         let shared = Arc::clone(self);
-        self.storing.spawn("release", async move {
+        self.releases.at(&queue.queue.broker_name).spawn("release", async move {
             if let Err(error) = shared.store_last(&queue, due).await {
                 warn!(group = %shared.group, queue = %queue.queue, %error, "the offset of a queue that was given up is not stored, some messages will come twice");
             }

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
 use super::LitePullError;
@@ -19,8 +20,10 @@ use super::watch_queues::QueueWatch;
 use crate::client::{Directly, GroupMember, MqClient, Offsets, namespace, no_listeners};
 use crate::config::LitePullConfig;
 use crate::consumer::allocate::{self, AllocateStrategy};
+use crate::consumer::goodbye::say_goodbye;
 use crate::consumer::offset_store::OffsetStore;
 use crate::consumer::process_queue::FlowLimits;
+use crate::consumer::releases::Releases;
 use crate::consumer::start_offset::first_offset;
 use crate::consumer::stored_offset::Due;
 use crate::consumer::subscription::union;
@@ -55,8 +58,10 @@ pub(super) struct Running {
     balanced: watch::Sender<bool>,
     /// Pullers and scheduled tasks: ended at the beginning of a shutdown.
     pub(super) pulling: Tasks,
-    /// Offsets on their way: waited for.
-    pub(super) storing: Tasks,
+    /// Stores the offsets again and again: no more from then on, but what is on its way then is not cut short.
+    storing: Tasks,
+    /// Offsets of queues that were given up.
+    pub(super) releases: Releases,
     pub(super) started_at: SystemTime,
     pub(super) max_body_bytes: usize,
 }
@@ -88,7 +93,8 @@ impl Running {
             wake: Notify::new(),
             balanced: watch::Sender::new(false),
             pulling: client.tasks().child(),
-            storing: Tasks::default(),
+            storing: client.tasks().child(),
+            releases: Releases::default(),
             started_at: SystemTime::now(),
             max_body_bytes: client.config().max_frame.as_usize(),
             client,
@@ -134,7 +140,7 @@ impl Running {
         let shared = Arc::clone(self);
         self.pulling.spawn_lasting("rebalance", move || Rebalancer::new(Arc::clone(&shared)).run());
         let shared = Arc::clone(self);
-        self.pulling.spawn_periodic("offsets", self.config.auto_commit_interval, move || {
+        self.storing.spawn_periodic("offsets", self.config.auto_commit_interval, move || {
             let shared = Arc::clone(&shared);
             async move { shared.store_all().await }
         });
@@ -146,26 +152,42 @@ impl Running {
         });
     }
 
-    /// Stops: ends the tasks, stores how far the queues are consumed where that goes by itself, and says goodbye.
-    pub(super) async fn stop(self: &Arc<Self>) {
+    /// Stops: ends the tasks; then stores how far the queues are consumed where that goes by itself, and says goodbye, within one
+    /// `request_timeout`. `at_work` is let go before.
+    pub(super) async fn stop(self: &Arc<Self>, at_work: Option<TaskTrackerToken>) {
+        self.storing.cancel();
         self.pulling.cancel();
         let stuck = self.pulling.join(TASKS_END).await;
         if stuck > 0 {
             warn!(group = %self.group, stuck, "tasks did not end in time");
         }
-        let limit = self.client.config().shutdown_timeout;
-        let unstored = self.storing.join(limit).await;
-        if unstored > 0 {
-            warn!(group = %self.group, queues = unstored, "offsets of queues that were given up are not stored, some messages will come twice");
-        }
-        if time::timeout(limit, self.store_all()).await.is_err() {
-            warn!(group = %self.group, ?limit, "not all offsets could be stored in time, some messages will come twice");
-        }
+        drop(at_work);
+        let until = Instant::now() + self.client.config().request_timeout;
+        let queues = self.queues().into_iter().map(|queue| Arc::clone(&queue.queue.broker_name));
+        let brokers = queues.chain(self.releases.brokers()).collect();
+        say_goodbye(&self.client, &self.group, until, brokers, |broker| Arc::clone(self).settle_at(broker))
+            .await;
         // From here on nobody may move the offsets: others own the queues.
         for queue in self.queues() {
             queue.drop_queue(false);
         }
-        self.client.remove_consumer(&self.group).await;
+        let stuck = self.storing.join(until.saturating_duration_since(Instant::now())).await;
+        if stuck > 0 {
+            warn!(group = %self.group, stuck, "tasks did not end in time");
+        }
+    }
+
+    /// Stores the last offsets at one broker.
+    async fn settle_at(self: Arc<Self>, broker: Arc<str>) {
+        self.releases.at(&broker).join(self.client.config().request_timeout).await;
+        let mut queues = self.queues();
+        queues.retain(|queue| queue.queue.broker_name == broker);
+        for (queue, error) in self.store_each(queues.clone(), self.config.auto_commit).await {
+            warn!(group = %self.group, queue = %queue.queue, %error, "the offset could not be stored, some messages will come twice");
+        }
+        for queue in queues {
+            queue.drop_queue(false);
+        }
     }
 
     /// Waits for messages and takes up to `most` of one queue; `None` once the consumer stops.
@@ -213,21 +235,25 @@ impl Running {
     /// Stores how far each queue is consumed, where that goes by itself, and again what a broker may have lost. Tells of
     /// failures in the log only: the next time may be better.
     async fn store_all(self: &Arc<Self>) {
-        for (queue, error) in self.store_each(self.config.auto_commit).await {
+        for (queue, error) in self.store_each(self.queues(), self.config.auto_commit).await {
             warn!(group = %self.group, queue = %queue.queue, %error, "the offset could not be stored, it is tried again");
         }
     }
 
     /// Stores how far each queue is consumed; the first of the failures.
     pub(super) async fn commit(self: &Arc<Self>) -> Result<(), RequestError> {
-        self.store_each(true).await.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        self.store_each(self.queues(), true).await.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Stores what is to be stored of all queues at the same time, so that a broker that hangs costs the time of one request;
+    /// Stores what is to be stored of these queues at the same time, so that a broker that hangs costs the time of one request;
     /// the failures.
-    async fn store_each(self: &Arc<Self>, consumed: bool) -> Vec<(Arc<AssignedQueue>, RequestError)> {
+    async fn store_each(
+        self: &Arc<Self>,
+        queues: Vec<Arc<AssignedQueue>>,
+        consumed: bool,
+    ) -> Vec<(Arc<AssignedQueue>, RequestError)> {
         let mut stores = JoinSet::new();
-        for queue in self.queues() {
+        for queue in queues {
             let shared = Arc::clone(self);
             stores.spawn(async move {
                 let stored = shared.store(&queue, consumed).await;
