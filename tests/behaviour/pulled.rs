@@ -21,7 +21,8 @@ const SEND_BACK: i64 = 36;
 const CONSUMER_LIST: i64 = 38;
 const LOCK: i64 = 41;
 const ROUTE: i64 = 105;
-const ACK: i64 = 200_051;
+pub(crate) const POP: i64 = 200_050;
+pub(crate) const ACK: i64 = 200_051;
 
 const NOT_FOUND: i64 = 19;
 const QUERY_NOT_FOUND: i64 = 22;

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ClusterConfig, Config, LitePullConfig};
+use rocketmq::config::{ClusterConfig, Config, ConsumeMode, LitePullConfig};
 use rocketmq::{App, Listener, LitePullConsumer, MessageExt, PushConsumer, PushConsumerBuilder};
+use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time;
 
 use crate::log;
 use crate::program::Program;
-use crate::pulled::{Answer, Pulled, found, record};
+use crate::pulled::{ACK, Answer, POP, Pulled, Request, found, record};
 use crate::seen::Seen;
 use crate::sending::send_numbers;
 use crate::server::{Server, block_on, cluster, consumer_config, producer_config, unique};
@@ -372,6 +374,77 @@ fn a_broker_that_hangs_keeps_no_other_from_hearing_the_offsets_of_who_polls() ->
         let took = start.elapsed();
         ensure!(took < REQUEST_TIMEOUT * 2, "it took {took:?}");
         ensure_told(&server, start, &topic, &group)
+    })
+}
+
+/// Two brokers that know POP, each with one message.
+fn popped(topic: &str, request: &Request) -> Option<Answer> {
+    const QUERY_ASSIGNMENT: i64 = 400;
+    match request.code {
+        QUERY_ASSIGNMENT => {
+            let assigned = |broker: usize| {
+                let queue = json!({"topic": topic, "brokerName": format!("broker-{broker}"), "queueId": -1});
+                json!({"messageQueue": queue, "mode": "POP"})
+            };
+            let assigned = json!({"messageQueueAssignments": [assigned(0), assigned(1)]});
+            Some(Answer { body: assigned.to_string().into_bytes(), ..Answer::default() })
+        }
+        // The first pop does not wait for messages.
+        POP if request.fields["pollTime"] == "0" => {
+            let fields = json!({
+                "popTime": "1700000000000", "invisibleTime": "60000", "reviveQid": "0", "restNum": "0",
+                "startOffsetInfo": "0 0 0", "msgOffsetInfo": "0 0 0",
+            });
+            let body = record(topic, 0, &request.member.to_string());
+            Some(Answer { fields, body, ..Answer::default() })
+        }
+        POP => Some(unanswered()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_broker_that_hangs_keeps_no_other_from_hearing_what_was_popped_and_handled() -> Result<()> {
+    block_on(async {
+        let (topic, group) = (unique("orders"), unique("group"));
+        let (hangs, may_end) = (Arc::new(AtomicBool::new(false)), Arc::new(Semaphore::new(0)));
+        let (name, hang) = (topic.clone(), Arc::clone(&hangs));
+        let server = Pulled::start_apart(2, move |request| {
+            if request.member == 1 && hang.load(Ordering::SeqCst) {
+                return Some(unanswered());
+            }
+            popped(&name, request)
+        })
+        .await?;
+        let mut cluster = cluster(&server.name_server());
+        cluster.client.request_timeout = REQUEST_TIMEOUT;
+        let (manager, begun) = (MqClientManager::new(cluster), Seen::default());
+        let mut config = consumer_config();
+        config.mode = ConsumeMode::Pop;
+        let (notes, ends) = (begun.clone(), Arc::clone(&may_end));
+        PushConsumer::builder(&group)
+            .config(config)
+            .subscribe(topic.as_str(), "*", move |messages| {
+                messages.iter().for_each(|message| notes.note(message));
+                let ends = Arc::clone(&ends);
+                async move { ends.acquire().await.map(SemaphorePermit::forget) }
+            })
+            .build(&manager)?;
+        manager.start().await?;
+        begun.until_count(2).await?;
+
+        hangs.store(true, Ordering::SeqCst);
+        may_end.add_permits(2);
+        let start = Instant::now();
+        manager.shutdown().await?;
+
+        let took = start.elapsed();
+        ensure!(took < REQUEST_TIMEOUT * 2, "it took {took:?}");
+        let asked = |code: i64| server.asked(code).into_iter().find(|request| request.member == 0);
+        let ack = asked(ACK).context("nothing was acknowledged")?;
+        let goodbye = asked(35).context("there was no goodbye")?;
+        ensure!(ack.at <= goodbye.at && goodbye.at - start < REQUEST_TIMEOUT, "{:?}", goodbye.at - start);
+        Ok(())
     })
 }
 

@@ -1,12 +1,12 @@
-//! What is on its way at each broker for queues that were given up. One that hangs keeps nobody waiting but those who wait for
-//! it.
+//! What each broker is still told when handlers have ended, or a queue is given up. One that hangs keeps nobody waiting but
+//! those who wait for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::tasks::Tasks;
 
-/// The tasks that store last offsets and free locks, by broker.
+/// The tasks that store last offsets, free locks, acknowledge what was popped and give back what was not handled, by broker.
 #[derive(Debug, Default)]
 pub(super) struct Releases(Mutex<BTreeMap<Arc<str>, Tasks>>);
 

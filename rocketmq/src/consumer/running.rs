@@ -72,7 +72,7 @@ pub(crate) struct Shared {
     pub(super) handlers: Tasks,
     /// Cancelled once no handler is waited for any more.
     pub(super) drained: CancellationToken,
-    /// Offsets and locks of queues that were given up.
+    /// What brokers are still told when handlers have ended, or a queue is given up.
     pub(super) releases: Releases,
     /// Told to handlers when the consumer stops.
     pub(super) shutdown: CancellationToken,

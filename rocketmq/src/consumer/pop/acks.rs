@@ -31,14 +31,27 @@ impl Acker {
         Self { shared, queue, acks, knows_batches: true }
     }
 
-    /// Runs until nobody is left who could have something to acknowledge.
+    /// Runs until nobody is left who could have something to acknowledge, or is waited for.
     pub(super) async fn run(mut self) {
         let mut handles = Vec::with_capacity(BATCH);
-        while self.acks.recv_many(&mut handles, BATCH).await > 0 {
+        while self.receive(&mut handles).await {
             self.acknowledge(&handles).await;
             self.queue.settled(handles.len());
             handles.clear();
         }
+    }
+
+    /// Takes what is to be acknowledged together; `false` where nothing is, nor will be.
+    async fn receive(&mut self, handles: &mut Vec<PopHandle>) -> bool {
+        let arrived = self.acks.recv_many(handles, BATCH);
+        if self.shared.drained.run_until_cancelled(arrived).await.is_none() {
+            while handles.len() < BATCH
+                && let Ok(handle) = self.acks.try_recv()
+            {
+                handles.push(handle);
+            }
+        }
+        !handles.is_empty()
     }
 
     async fn acknowledge(&mut self, handles: &[PopHandle]) {

@@ -87,7 +87,8 @@ impl Shared {
             let stopping = self.stopping().child_token();
             queues.insert(queue.clone(), (Arc::clone(&owned), stopping.clone()));
             let (acks, to_send) = mpsc::channel(WAITING);
-            self.handlers
+            self.releases
+                .at(&queue.broker_name)
                 .spawn("acknowledge", Acker::new(Arc::clone(self), Arc::clone(&owned), to_send).run());
             self.pulling.spawn("popper", Popper::new(Arc::clone(self), owned, acks, stopping).run());
             changed = true;

@@ -381,7 +381,7 @@ impl Popper {
     /// Gives up the pop that waits, and gives back what no handler has seen.
     fn leave(self) {
         let Self { shared, queue, popping, waiting, aged, renewing, .. } = self;
-        shared.handlers.clone().spawn("give back", async move {
+        shared.releases.at(&queue.queue.broker_name).spawn("give back", async move {
             // First, or it might bring again what is given back.
             queue.give_up_pop().await;
             let mut aged: Vec<_> = aged.into_iter().map(|held| held.lease).collect();
