@@ -14,7 +14,8 @@ use crate::config::{Config, Draft, LoadedConfig, Sources};
 use crate::consumer::{ConsumeHook, ConsumeHooks, FilterHook};
 use crate::error::{Error, Result};
 use crate::listener::{
-    Around, Delivery, Filter, IntoConsumeResult, Next, Outcome, State, StateKey, StateMap, listeners,
+    Around, Delivery, Filter, IntoConsumeResult, Next, Outcome, SharedState, State, StateKey, StateMap,
+    listeners,
 };
 use crate::message::MessageExt;
 use crate::producer::{CheckHandler, Hooks, IntoTransaction, Producer, Producers, SendHook, checks};
@@ -71,7 +72,9 @@ impl AppBuilder {
     }
 
     /// Gives a value to the listeners that take it as `State<T>`; one for each type, the last counts.
-    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+    ///
+    /// `T` is anything that is `Clone + Send + Sync + 'static`: it is cloned for each call, on any thread.
+    pub fn state<T: SharedState>(mut self, value: T) -> Self {
         self.state.insert(value);
         self
     }
@@ -91,7 +94,7 @@ impl AppBuilder {
     /// ```
     ///
     /// An error, such as that of a name that is not there, stops the start.
-    pub fn state_with<T: Clone + Send + Sync + 'static>(
+    pub fn state_with<T: SharedState>(
         mut self,
         make: impl FnOnce(&Producers) -> Result<T> + Send + 'static,
     ) -> Self {
@@ -124,7 +127,7 @@ impl AppBuilder {
     #[track_caller]
     pub fn around_with_state<T, F, Fut>(mut self, function: F) -> Self
     where
-        T: Clone + Send + Sync + 'static,
+        T: SharedState,
         F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
@@ -148,7 +151,7 @@ impl AppBuilder {
     #[track_caller]
     pub fn around_group_with_state<T, F, Fut>(mut self, group: impl Into<String>, function: F) -> Self
     where
-        T: Clone + Send + Sync + 'static,
+        T: SharedState,
         F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {

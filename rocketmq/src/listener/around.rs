@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::{BoxFuture, Delivery, FromMessage, Handler, Outcome, State, StateKey, StateMap};
+use super::{BoxFuture, Delivery, FromMessage, Handler, Outcome, SharedState, State, StateKey, StateMap};
 
 type Function = dyn Fn(Delivery, Next) -> BoxFuture<Outcome> + Send + Sync;
 
@@ -48,7 +48,7 @@ impl Around {
     #[track_caller]
     pub(crate) fn with_state<T, F, Fut>(function: F) -> Self
     where
-        T: Clone + Send + Sync + 'static,
+        T: SharedState,
         F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {

@@ -18,7 +18,7 @@ pub struct State<T>(pub T);
     message = "`{Self}` cannot be the state of a listener",
     label = "cannot be cloned, or cannot go to other threads",
     note = "state is cloned for each call, on any thread: it is `Clone + Send + Sync + 'static`",
-    note = "derive `Clone`, or take it as `State<Arc<...>>`; with `Arc` in the place of `Rc`, with `Mutex` or atomics in the place of `Cell` and `RefCell`"
+    note = "derive `Clone`, or give it to the builder as `Arc::new(...)` and take it as `State<Arc<...>>`; with `Arc` in the place of `Rc`, with `Mutex` or atomics in the place of `Cell` and `RefCell`, with `dyn Trait + Send + Sync` in the place of `dyn Trait`"
 )]
 pub trait SharedState: Clone + Send + Sync + 'static {}
 

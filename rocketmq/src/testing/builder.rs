@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, Draft, Sources};
 use crate::consumer::{ConsumeHook, FilterHook, Journal};
 use crate::error::Result;
-use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, State};
+use crate::listener::{Delivery, Filter, IntoConsumeResult, Next, Outcome, SharedState, State};
 use crate::message::MessageExt;
 use crate::producer::{IntoTransaction, Producers, SendHook};
 use crate::remoting::RpcHook;
@@ -106,13 +106,13 @@ impl AppBuilder {
     }
 
     /// See [`crate::AppBuilder::state`].
-    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+    pub fn state<T: SharedState>(mut self, value: T) -> Self {
         self.app = self.app.state(value);
         self
     }
 
     /// See [`crate::AppBuilder::state_with`].
-    pub fn state_with<T: Clone + Send + Sync + 'static>(
+    pub fn state_with<T: SharedState>(
         mut self,
         make: impl FnOnce(&Producers) -> Result<T> + Send + 'static,
     ) -> Self {
@@ -135,7 +135,7 @@ impl AppBuilder {
     #[track_caller]
     pub fn around_with_state<T, F, Fut>(mut self, function: F) -> Self
     where
-        T: Clone + Send + Sync + 'static,
+        T: SharedState,
         F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
@@ -158,7 +158,7 @@ impl AppBuilder {
     #[track_caller]
     pub fn around_group_with_state<T, F, Fut>(mut self, group: impl Into<String>, function: F) -> Self
     where
-        T: Clone + Send + Sync + 'static,
+        T: SharedState,
         F: Fn(State<T>, Delivery, Next) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::{ConsumeContext, Delivery, Handler, Origin, StateMap};
+use crate::listener::{ConsumeContext, Delivery, Handler, Origin, SharedState, StateMap};
 use crate::message::{Message, MessageExt, MessageQueue};
 
 /// A message as if it had come from a broker: for calling a listener, or an `around`, without a server.
@@ -79,7 +79,7 @@ impl Incoming {
     }
 
     /// A value that an argument or an `around` takes as `State<T>`.
-    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+    pub fn state<T: SharedState>(mut self, value: T) -> Self {
         self.state.insert(value);
         self
     }
