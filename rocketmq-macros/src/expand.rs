@@ -7,6 +7,7 @@ use syn::spanned::Spanned;
 use syn::{LitStr, Path, ReturnType, Type};
 
 use crate::function::Function;
+use crate::left;
 use crate::mistakes::Mistakes;
 use crate::model::Listener;
 use crate::parse::{self, LISTENER, TRANSACTION};
@@ -30,11 +31,11 @@ pub(crate) fn transaction(args: TokenStream, item: &TokenStream) -> TokenStream 
 
 fn beside(item: &TokenStream, descriptor: syn::Result<TokenStream>) -> TokenStream {
     match descriptor {
+        _ if parse::has_untyped_argument(item) => item.clone(),
         // A function without an `await` is `async` all the same: Clippy's advice would not compile.
         Ok(descriptor) => quote! { #[allow(clippy::unused_async)] #item #descriptor },
-        // Keep the function: the editor stays useful, and one mistake gives one error.
         Err(error) => {
-            let error = error.into_compile_error();
+            let (item, error) = (left::in_place(item), error.into_compile_error());
             quote! { #item #error }
         }
     }

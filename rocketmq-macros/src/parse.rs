@@ -27,6 +27,13 @@ pub(crate) struct Macro {
     pub(crate) if_twice: &'static str,
 }
 
+impl Macro {
+    /// The last word of the attribute, however it is imported.
+    pub(crate) fn name(&self) -> &'static str {
+        self.attribute.rsplit("::").next().unwrap_or(self.attribute)
+    }
+}
+
 pub(crate) const LISTENER: Macro = Macro {
     thing: "a listener",
     attribute: "rocketmq::listener",
@@ -147,6 +154,22 @@ pub(crate) fn item(tokens: TokenStream, of: &Macro) -> syn::Result<Item> {
         Ok(Item { attributes, signature })
     };
     parser.parse2(tokens)
+}
+
+/// Whether an argument is a name without a type. The compiler has said so then, before it asked the macro.
+pub(crate) fn has_untyped_argument(item: &TokenStream) -> bool {
+    let signature = |input: ParseStream<'_>| {
+        input.call(Attribute::parse_outer)?;
+        input.parse::<Visibility>()?;
+        input.parse::<Signature>()?;
+        input.parse::<TokenStream>()
+    };
+    let mut behind_the_name = item.clone().into_iter().skip_while(|token| token.to_string() != "fn").skip(2);
+    let Some(TokenTree::Group(arguments)) = behind_the_name.next() else { return false };
+    let arguments: Vec<_> = arguments.stream().into_iter().collect();
+    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ',');
+    let is_untyped = |argument: &[TokenTree]| matches!(argument, [TokenTree::Ident(name)] if name != "self");
+    arguments.split(is_comma).any(is_untyped) && signature.parse2(item.clone()).is_err()
 }
 
 fn begins_function(input: ParseStream<'_>) -> bool {

@@ -27,4 +27,10 @@ impl Listener {
     async fn method(&self, message: MessageExt) {}
 }
 
+#[rocketmq::listener(group = "g", topic = "t")]
+const fn constant(message: MessageExt) {}
+
+#[rocketmq::listener(group = "g", topic = "t")]
+const async fn constant_and_async(message: MessageExt) {}
+
 fn main() {}
