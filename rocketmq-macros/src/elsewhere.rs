@@ -1,7 +1,7 @@
 //! What users of other clients look for in the attribute, and where it is here.
 
 /// Words of the Java client and of rocketmq-spring, without `_` and case; and what to write.
-const WORDS: [(&[&str], &str); 18] = [
+const WORDS: [(&[&str], &str); 20] = [
     (&["consumergroup", "groupname", "groupid", "gid"], "that is `group`"),
     (&["topicname"], "that is `topic`"),
     (&["subexpression", "expression"], "that is `tag`"),
@@ -34,9 +34,20 @@ const WORDS: [(&[&str], &str); 18] = [
         &["maxreconsumetimes", "maxretries", "retries", "retrytimes"],
         "set `max_reconsume` in rocketmq.yaml, under `groups:`",
     ),
-    (&["delaylevelwhennextconsume"], "set `retry_delay` in rocketmq.yaml, under `groups:`"),
     (&["suspendcurrentqueuetimemillis"], "set `suspend` in rocketmq.yaml, under `groups:`"),
-    (&["consumefromwhere"], "set `consume_from` in rocketmq.yaml, under `groups:`"),
+    (&["timeout"], "set `consume_timeout` in rocketmq.yaml, under `groups:`"),
+    (
+        &["delay", "delaylevel", "delaylevelwhennextconsume"],
+        "set `retry_delay` in rocketmq.yaml, under `groups:`",
+    ),
+    (
+        &["pullthresholdforqueue", "pullthresholdsizeforqueue", "consumeconcurrentlymaxspan", "prefetch"],
+        "set `flow` in rocketmq.yaml, under `groups:`",
+    ),
+    (
+        &["consumefromwhere", "consumetimestamp", "from", "offset"],
+        "set `consume_from` in rocketmq.yaml, under `groups:`",
+    ),
     (&["autostartup"], "set `enabled` in rocketmq.yaml, under `groups:`"),
     (
         &["nameserver", "nameservers", "namesrvaddr", "namesrv", "endpoints"],

@@ -50,7 +50,7 @@ impl Options {
         let group = text(options, "group", rules::check_group, mistakes);
         let topic = text(options, "topic", rules::check_topic, mistakes);
         let tag = text(options, "tag", rules::check_tag, mistakes);
-        let sql = text(options, "sql", rules::check_text, mistakes);
+        let sql = text(options, "sql", rules::check_sql, mistakes);
         let cluster = text(options, "cluster", rules::check_text, mistakes);
         let orderly = flag(options, "orderly", mistakes);
         let broadcast = flag(options, "broadcast", mistakes);
@@ -64,7 +64,9 @@ fn check_together(options: &[Opt], mistakes: &mut Mistakes) {
     if let (Some(_), Some(sql)) = (find(options, "tag"), find(options, "sql")) {
         mistakes.add(sql.name.span(), "a listener chooses by `tag` or by `sql`, not by both");
     }
-    if let (Some(orderly), Some(_)) = (find(options, "orderly"), find(options, "broadcast")) {
+    // One with a value may well say that it is off.
+    let flag = |name| find(options, name).filter(|option| option.value.is_none());
+    if let (Some(orderly), Some(_)) = (flag("orderly"), flag("broadcast")) {
         mistakes.add(
             orderly.name.span(),
             "a broadcast listener cannot be orderly: the broker locks queues only for clustering consumers",

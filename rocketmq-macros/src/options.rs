@@ -1,9 +1,8 @@
 //! What holds for the options of all macros.
 
 use proc_macro2::Span;
-use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Expr, ExprPath, Lit, LitStr, Path};
+use syn::{Error, Expr, ExprPath, Lit, LitStr, Path};
 
 use crate::elsewhere::elsewhere;
 use crate::mistakes::Mistakes;
@@ -15,24 +14,49 @@ pub(crate) fn check_names(options: &[Opt], of: &Macro, mistakes: &mut Mistakes) 
     for (at, option) in options.iter().enumerate() {
         let name = &option.name;
         if options[..at].iter().any(|earlier| earlier.name == *name) {
-            mistakes.add(name.span(), format!("`{name}` is given twice{}", of.if_twice));
+            mistakes.add(name.span(), format!("`{name}` is given twice{}", if_twice(option, of)));
         } else if !of.options.iter().any(|known| name == known) {
             mistakes.add(name.span(), unknown(option, of));
         }
     }
 }
 
+fn if_twice(option: &Opt, of: &Macro) -> &'static str {
+    match (option.name.to_string().as_str(), &option.value) {
+        ("tag", _) => "; tags are joined by `||`: tag = \"paid || refunded\"",
+        ("group" | "topic" | "producer", _) => of.if_twice,
+        _ => "; leave one out",
+    }
+}
+
 fn unknown(option: &Opt, of: &Macro) -> String {
-    let name = option.name.unraw().to_string();
-    if of.in_the_file.contains(&name.as_str()) {
+    let name = option.name.to_string();
+    let in_the_file = |known: &&&str| without_case(known) == without_case(&name);
+    if let Some(known) = of.in_the_file.iter().find(in_the_file) {
         let section = of.section;
-        return format!("`{name}` belongs in the configuration: set it in rocketmq.yaml, under `{section}`");
+        return format!(
+            "`{name}` belongs in the configuration: set {} in rocketmq.yaml, under `{section}`",
+            match *known == name {
+                true => "it".to_owned(),
+                false => format!("`{known}`"),
+            }
+        );
+    }
+    if is_other_name(option, of) {
+        let required = of.required;
+        return format!(
+            "unknown option `{name}`: write {required}, the name under `{}` in rocketmq.yaml",
+            of.section
+        );
     }
     if let Some(place) = elsewhere(&name) {
         return format!("unknown option `{name}`: {place}");
     }
     let all = of.options.join(", ");
     match meant(option, of) {
+        Some("topic") if is_list(option) => {
+            format!("unknown option `{name}`: write topic = \"...\"{}", of.if_twice)
+        }
         Some(known) => format!("unknown option `{name}`; did you mean `{known}`?\nthe options are: {all}"),
         None => format!("unknown option `{name}`\nthe options are: {all}"),
     }
@@ -40,7 +64,22 @@ fn unknown(option: &Opt, of: &Macro) -> String {
 
 /// The option that is written, or that seems to be.
 fn meant(option: &Opt, of: &Macro) -> Option<&'static str> {
-    rules::nearest(&option.name.unraw().to_string(), of.options)
+    if is_other_name(option, of) {
+        return of.required_names.first().copied();
+    }
+    rules::nearest(&option.name.to_string(), of.options)
+}
+
+fn is_other_name(option: &Opt, of: &Macro) -> bool {
+    of.other_names.contains(&without_case(&option.name.to_string()).as_str())
+}
+
+fn without_case(name: &str) -> String {
+    name.replace('_', "").to_ascii_lowercase()
+}
+
+fn is_list(option: &Opt) -> bool {
+    matches!(option.value, Some(Expr::Array(_) | Expr::Tuple(_)))
 }
 
 /// The value of a text option, if there is one and it is good.
@@ -52,25 +91,44 @@ pub(crate) fn text(
 ) -> Option<LitStr> {
     let option = find(options, name)?;
     let Some(text) = option.value.as_ref().and_then(as_text) else {
-        let span = option.value.as_ref().map_or(option.name.span(), Spanned::span);
-        let text = match option.value {
-            Some(Expr::Array(_) | Expr::Tuple(_)) if name == "tag" => {
-                "`tag` takes one string, in which tags are joined by `||`: tag = \"paid || refunded\""
-                    .to_owned()
-            }
-            _ => format!(
-                "`{name}` takes a string, for example {name} = \"...\" (use \"${{ENV:default}}\" for a value from the configuration)"
-            ),
-        };
-        mistakes.add(span, text);
+        let mistake = no_text(option, name);
+        match &option.value {
+            Some(value) => mistakes.push(Error::new_spanned(value, mistake)),
+            None => mistakes.add(option.name.span(), mistake),
+        }
         return None;
     };
     let value = text.value();
-    let checked = if value.trim().is_empty() { Err(format!("`{name}` is empty")) } else { check(&value) };
+    let checked = if value.trim().is_empty() { Err(empty(name)) } else { check(&value) };
     if let Err(rule) = checked {
         mistakes.add(text.span(), rule);
     }
     Some(text.clone())
+}
+
+fn no_text(option: &Opt, name: &str) -> String {
+    match &option.value {
+        Some(Expr::Binary(_) | Expr::Array(_) | Expr::Tuple(_)) if name == "tag" => {
+            "`tag` takes one string, in which tags are joined by `||`: tag = \"paid || refunded\"".to_owned()
+        }
+        Some(Expr::Array(_) | Expr::Tuple(_)) if name == "topic" => {
+            "`topic` takes one string; for two subscriptions write the attribute twice".to_owned()
+        }
+        Some(Expr::Path(_) | Expr::Macro(_) | Expr::Call(_) | Expr::MethodCall(_)) => format!(
+            "`{name}` takes a string that is written here, as no constant's value is known to a macro: {name} = \"...\" (use \"${{ENV:default}}\" for a value from the configuration)"
+        ),
+        _ => format!(
+            "`{name}` takes a string, for example {name} = \"...\" (use \"${{ENV:default}}\" for a value from the configuration)"
+        ),
+    }
+}
+
+fn empty(name: &str) -> String {
+    match name {
+        "tag" => "`tag` is empty: for every tag leave it out, or write \"*\"".to_owned(),
+        "group" | "topic" | "producer" => format!("`{name}` is empty: write its name"),
+        _ => format!("`{name}` is empty: leave it out, or write what it is to be"),
+    }
 }
 
 fn as_text(value: &Expr) -> Option<&LitStr> {

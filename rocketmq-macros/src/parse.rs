@@ -23,8 +23,10 @@ pub(crate) struct Macro {
     /// What users look for here and find under `section` of the file, since no one wants to compile to change a number.
     pub(crate) in_the_file: &'static [&'static str],
     pub(crate) section: &'static str,
-    /// What to do where an option is to have two values.
+    /// What to do where an option that names something is to have two values.
     pub(crate) if_twice: &'static str,
+    /// What else its users call the option that it needs, without `_` and case.
+    pub(crate) other_names: &'static [&'static str],
 }
 
 impl Macro {
@@ -69,7 +71,11 @@ pub(crate) const LISTENER: Macro = Macro {
     ],
     section: "groups:",
     if_twice: "; for two subscriptions write the attribute twice",
+    other_names: &[],
 };
+
+/// The options of a listener that are there or not.
+const FLAGS: [&str; 2] = ["orderly", "broadcast"];
 
 pub(crate) const TRANSACTION: Macro = Macro {
     thing: "a check",
@@ -77,9 +83,10 @@ pub(crate) const TRANSACTION: Macro = Macro {
     options: &["producer", "crate"],
     required_names: &["producer"],
     required: "producer = \"...\"",
-    in_the_file: &["group", "cluster", "concurrency", "queue", "timeout"],
+    in_the_file: &["cluster", "concurrency", "queue", "timeout"],
     section: "producers:",
     if_twice: "; for two producers write the attribute twice",
+    other_names: &["group", "name", "producergroup", "producername", "txproducergroup"],
 };
 
 /// `name` or `name = value`.
@@ -99,12 +106,17 @@ pub(crate) struct Item {
 /// The options in the brackets of the attribute. After a mistake it goes on at the next comma.
 pub(crate) fn options(tokens: TokenStream, of: &Macro, mistakes: &mut Mistakes) -> Vec<Opt> {
     let parser = |input: ParseStream<'_>| {
-        let mut options = Vec::new();
+        let (mut options, mut is_nameless_told) = (Vec::new(), false);
         while !input.is_empty() {
+            let is_nameless = !input.peek(Ident::peek_any);
             match option(input, of) {
                 Ok(option) => options.push(option),
                 Err(error) => {
-                    mistakes.push(error);
+                    // Those that are known by their order have one mistake together.
+                    if !(is_nameless && is_nameless_told) {
+                        mistakes.push(error);
+                    }
+                    is_nameless_told |= is_nameless;
                     skip_to_comma(input)?;
                 }
             }
@@ -119,12 +131,24 @@ pub(crate) fn options(tokens: TokenStream, of: &Macro, mistakes: &mut Mistakes) 
 }
 
 fn option(input: ParseStream<'_>, of: &Macro) -> syn::Result<Opt> {
-    if !input.peek(Ident::peek_any) {
-        return Err(input.error(format!("an option has a name: write {}", of.required)));
+    if input.peek(Token![,]) {
+        return Err(input.error("a comma too many"));
     }
-    let name = Ident::parse_any(input)?;
+    if !input.peek(Ident::peek_any) {
+        return Err(input.error(format!("an option has a name: write #[{}({})]", of.attribute, of.required)));
+    }
+    let name = option_name(input)?;
+    let has_value = input.peek(Token![=]) && !input.peek(Token![==]) && !input.peek(Token![=>]);
+    if !(has_value || input.is_empty() || input.peek(Token![,])) {
+        let text = if FLAGS.iter().any(|flag| name == flag) {
+            format!("`{name}` takes no value: write `{name}`, or leave it out")
+        } else {
+            format!("an option is written {name} = \"...\"")
+        };
+        return Err(input.error(text));
+    }
     let mut value = None;
-    if input.peek(Token![=]) {
+    if has_value {
         let equals: Token![=] = input.parse()?;
         if input.is_empty() || input.peek(Token![,]) {
             return Err(Error::new(equals.span, format!("`{name}` has no value: write {name} = \"...\"")));
@@ -135,6 +159,16 @@ fn option(input: ParseStream<'_>, of: &Macro) -> syn::Result<Opt> {
         return Err(input.error(format!("expected a comma; an option is written {name} = \"...\"")));
     }
     Ok(Opt { name, value })
+}
+
+/// One word; or, from a file of properties, some with `-` between them, as one with `_`.
+fn option_name(input: ParseStream<'_>) -> syn::Result<Ident> {
+    let mut name = Ident::parse_any(input)?.unraw();
+    while input.peek(Token![-]) && input.peek2(Ident::peek_any) {
+        input.parse::<Token![-]>()?;
+        name = Ident::new(&format!("{name}_{}", Ident::parse_any(input)?), name.span());
+    }
+    Ok(name)
 }
 
 /// The function under the attribute.

@@ -26,6 +26,9 @@ fn check_name(name: &str, what: &str, max_len: usize) -> Result<(), String> {
         return Err(format!("a {what} has at most {max_len} characters, this one has {}", name.len()));
     }
     match name.chars().find(|c| !c.is_ascii_alphanumeric() && !"%|_-".contains(*c)) {
+        Some('$' | '#' | '{' | '}') => Err(format!(
+            "a value from the configuration is written ${{name}} or ${{name:default}}, not {name}"
+        )),
         Some(c) => {
             Err(format!("{c:?} cannot be in a {what}: only letters, digits, `_`, `-`, `%` and `|` can"))
         }
@@ -51,6 +54,22 @@ pub(crate) fn check_tag(expression: &str) -> Result<(), String> {
         }
         if word.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(format!("`{word}` is not one word; tags are joined by `||`: \"paid || refunded\""));
+        }
+    }
+    Ok(())
+}
+
+/// An SQL92 expression, of which the library reads the rest when the program starts: only words of other languages.
+pub(crate) fn check_sql(expression: &str) -> Result<(), String> {
+    let has_comments = expression.contains("--") || expression.contains("/*");
+    if has_placeholders(expression)? || has_comments {
+        return Ok(());
+    }
+    // Every other piece is a text in quotes.
+    let outside = expression.split('\'').step_by(2);
+    for (word, sql) in [("==", "="), ("!=", "<>"), ("&&", "AND"), ("||", "OR")] {
+        if outside.clone().any(|piece| piece.contains(word)) {
+            return Err(format!("`{word}` is not SQL92: write `{sql}`"));
         }
     }
     Ok(())
@@ -128,6 +147,8 @@ mod tests {
             ("a b", "' ' cannot be in a topic"),
             ("a,b", "`%` and `|` can; for two topics write the attribute twice"),
             ("订单", "'订' cannot be in a topic"),
+            ("$TOPIC", "is written ${name} or ${name:default}, not $TOPIC"),
+            ("#{topic}", "is written ${name} or ${name:default}, not #{topic}"),
             (&"t".repeat(128), "at most 127 characters, this one has 128"),
         ] {
             let mistake = check_topic(name).err().unwrap_or_default();
@@ -146,6 +167,23 @@ mod tests {
         }
         for bad in ["a |", "a | b", "a || ", "|| a", "a || *", "a b", "a && b", "a or b"] {
             assert!(check_tag(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_of_other_languages_are_not_sql() {
+        for good in ["a = 5 AND b <> 'x == y'", "a IN ('||', 'it''s')", "${expression}", "a > 1 -- not =="] {
+            assert_eq!(check_sql(good), Ok(()), "{good}");
+        }
+        for (bad, words) in [
+            ("a == 5", "write `=`"),
+            ("a != 5", "write `<>`"),
+            ("a > 1 && b > 1", "write `AND`"),
+            ("a = 'x' || b = 'y'", "write `OR`"),
+            ("${a", "has no end"),
+        ] {
+            let error = check_sql(bad).unwrap_err();
+            assert!(error.contains(words), "{bad}: {error}");
         }
     }
 
