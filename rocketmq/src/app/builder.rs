@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::checks::Checks;
 use super::instruments::Instruments;
 use super::listener::Listener;
-use super::plan::{Listeners, Plan, add_problems, check_producers};
+use super::plan::{Listeners, Plan, check_config};
 use super::{App, signals};
 use crate::config::{Config, Draft, LoadedConfig, Sources};
 use crate::consumer::{ConsumeHook, ConsumeHooks, FilterHook};
@@ -314,16 +314,13 @@ impl AppBuilder {
                 let state = Some(Arc::new(state));
                 Listeners { by_hand, annotated, state, arounds, group_arounds, chosen, checks }
             };
-            if problems.is_empty() {
-                check_producers(&loaded, &mut problems);
-            }
+            check_config(&loaded, &mut problems);
             if !problems.is_empty() {
                 // The producers are not made of such a file, but nobody is to be told that they are missing.
                 let made = state_with.into_iter().map(|(key, _)| key);
                 let made = made.chain([StateKey::of::<Producer>(), StateKey::of::<Producers>()]);
                 made.for_each(|key| state.promise(key));
-                add_problems(&loaded, with_state(state), &mut problems);
-                return Err(problems.into());
+                return Err(Plan::problems(&loaded, with_state(state), needs_listeners, problems).into());
             }
             let plan = |loaded: &LoadedConfig, producers: &Producers| {
                 if let Ok(producer) = producers.get(crate::config::DEFAULT_PRODUCER) {

@@ -91,6 +91,8 @@ fn check_producer(
     let producers = &loaded.config.producers;
     match producers.get(name) {
         Some(config) if config.transaction => true,
+        // Whether it has them is not known.
+        Some(_) if !loaded.is_sound(&["producers", name, "transaction"]) => true,
         Some(_) => {
             let problem =
                 Problem::new(format!("the check {} is for a producer without transactions", check.place()));
@@ -100,6 +102,7 @@ fn check_producer(
             problems.push(at_place(loaded, &format!("producers.{name}"), problem.detail(fix)));
             false
         }
+        None if !loaded.is_sound(&["producers"]) => false,
         None => {
             let names: Vec<_> = producers.keys().map(String::as_str).collect();
             let suggestion = suggestion(name, &names, "there are");
@@ -115,7 +118,8 @@ fn check_producer(
     }
 }
 
-fn at_place(loaded: &LoadedConfig, key: &str, problem: Problem) -> Problem {
+/// At the place where the file says `key`, if it does.
+pub(super) fn at_place(loaded: &LoadedConfig, key: &str, problem: Problem) -> Problem {
     match loaded.place_of(key) {
         Some(place) => problem.at(place),
         None => problem,

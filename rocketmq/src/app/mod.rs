@@ -441,6 +441,7 @@ impl Running {
         Ok(cluster)
     }
 
+    /// That the word is there without the feature has been refused.
     #[cfg(not(feature = "embedded"))]
     #[expect(clippy::unused_async, reason = "it is async where there is a server to start")]
     async fn with_addresses(
@@ -448,11 +449,6 @@ impl Running {
         _name: &str,
         cluster: crate::config::ClusterConfig,
     ) -> Result<crate::config::ClusterConfig> {
-        if cluster.name_servers == crate::config::NameServers::Embedded {
-            return Err(Error::other(
-                "`name_servers: embedded` needs the feature `embedded`: `cargo add rocketmq --features embedded`",
-            ));
-        }
         Ok(cluster)
     }
 

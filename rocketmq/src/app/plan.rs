@@ -3,14 +3,15 @@
 //! Source: `api.md` section 5, rules 1 to 3.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::checks::{self, Checks};
+use super::checks::{self, Checks, at_place};
 use super::listener::Listener;
 use crate::config::{
-    ClusterConfig, ConfigErrors, ConsumeMode, ConsumerConfig, DEFAULT_CLUSTER, Draft, LoadedConfig,
+    ClusterConfig, Config, ConfigErrors, ConsumeMode, ConsumerConfig, DEFAULT_CLUSTER, Draft, LoadedConfig,
     NameServers, Problem, ProducerConfig, check_group, check_topic,
 };
 use crate::consumer::{ConsumeHooks, PushConsumer, Subscription, conflicts};
@@ -75,20 +76,12 @@ pub(super) fn check(Draft { loaded, mut problems }: Draft) -> Result<(), ConfigE
         chosen: None,
         checks,
     };
-    if problems.is_empty() {
-        make(&loaded, listeners, false, &mut problems);
-        check_producers(&loaded, &mut problems);
-    } else {
-        add_problems(&loaded, listeners, &mut problems);
-    }
-    problems.into_result()
+    check_config(&loaded, &mut problems);
+    Plan::problems(&loaded, listeners, false, problems).into_result()
 }
 
-/// The producers of the configuration, not registered yet, with the hooks for their clusters.
+/// The producers of a configuration that was checked, not registered yet, with the hooks for their clusters.
 pub(super) fn producers(loaded: &LoadedConfig, send_hooks: impl Fn(&str) -> Hooks) -> Result<Producers> {
-    let mut problems = ConfigErrors::new();
-    check_producers(loaded, &mut problems);
-    problems.into_result()?;
     let make = |(name, config): (&String, &ProducerConfig)| {
         let hooks = send_hooks(config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
         let builder = Producer::builder(group_of(name, config)).config(config.clone()).hooks(hooks);
@@ -98,10 +91,72 @@ pub(super) fn producers(loaded: &LoadedConfig, send_hooks: impl Fn(&str) -> Hook
     Ok(Producers::new(by_name?))
 }
 
+/// What the file says that cannot work, whatever the listeners are: before anything is made of it.
+pub(super) fn check_config(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    check_supported(loaded, problems);
+    check_tls(loaded, problems);
+    check_producers(loaded, problems);
+}
+
+/// Keys that cannot have an effect in this build, or together: better an error than a setting without one.
+fn check_supported(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    const NO_STATUS_PAGE: &str = "needs the feature `health`: `cargo add rocketmq --features health`";
+    const NO_SERVER: &str = "`embedded` needs the feature `embedded`: `cargo add rocketmq --features embedded`; or write where a name server is: `host:9876`";
+    const NO_SECOND_PORT: &str = "the embedded server has no second port; remove it";
+    let config = &loaded.config;
+    let mut refuse = |key: &[&str], why: &str| {
+        let key = key.join(".");
+        problems.push(at_place(loaded, &key, Problem::new(format!("{key}: {why}"))));
+    };
+    if !cfg!(feature = "health") && config.health.listen.is_some() {
+        refuse(&["health", "listen"], NO_STATUS_PAGE);
+    }
+    for (section, cluster) in clusters(config) {
+        let key = |keys: &[&'static str]| [section.as_slice(), keys].concat();
+        let (servers, vip_channel) = (key(&["name_servers"]), key(&["client", "vip_channel"]));
+        if cluster.name_servers != NameServers::Embedded || !loaded.is_sound(&servers) {
+            continue;
+        }
+        if !cfg!(feature = "embedded") {
+            refuse(&servers, NO_SERVER);
+        } else if cluster.client.vip_channel && loaded.is_sound(&vip_channel) {
+            refuse(&vip_channel, NO_SECOND_PORT);
+        }
+    }
+    for (name, producer) in &config.producers {
+        if let Some(lacks) = producer.compression.lacks() {
+            refuse(&["producers", name, "compression"], lacks);
+        }
+    }
+}
+
+/// Files for TLS are read before anything is connected, as everything else is.
+fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+    for (section, cluster) in clusters(&loaded.config) {
+        let is_sound = |key: &&'static str| loaded.is_sound(&[section.as_slice(), &["tls", *key]].concat());
+        if !["enabled", "ca", "insecure"].iter().all(is_sound) {
+            continue;
+        }
+        if let Err(reason) = crate::client::tls(&cluster.tls) {
+            let key = [section.as_slice(), &["tls"]].concat().join(".");
+            problems.push(at_place(loaded, &key, Problem::new(format!("{key}: {reason}"))));
+        }
+    }
+}
+
+/// The clusters, each with the keys that lead to what the file says of it.
+fn clusters(config: &Config) -> impl Iterator<Item = (Vec<&str>, &ClusterConfig)> {
+    let others = config.clusters.iter().map(|(name, cluster)| (vec!["clusters", name.as_str()], cluster));
+    iter::once((Vec::new(), &config.cluster)).chain(others)
+}
+
 /// A producer is a member of its group in its cluster, and there is one of each.
-pub(super) fn check_producers(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
+fn check_producers(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
     let mut taken: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for (name, config) in &loaded.config.producers {
+        if !["group", "cluster"].iter().all(|key| loaded.is_sound(&["producers", name, key])) {
+            continue;
+        }
         let (group, cluster) = (group_of(name, config), config.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
         let problem = match (check_group(group), taken.insert((cluster, group), name)) {
             (Err(error), _) => Problem::new(format!("producers.{name}: {error}"))
@@ -112,10 +167,7 @@ pub(super) fn check_producers(loaded: &LoadedConfig, problems: &mut ConfigErrors
             .detail("give it a `group:` of its own, or use that producer for both"),
             (Ok(()), None) => continue,
         };
-        problems.push(match loaded.place_of(&format!("producers.{name}")) {
-            Some(place) => problem.at(place),
-            None => problem,
-        });
+        problems.push(at_place(loaded, &format!("producers.{name}"), problem));
     }
 }
 
@@ -135,6 +187,17 @@ impl Plan {
         }
         Ok(plan)
     }
+
+    /// `found`, and what else is wrong with listeners and configuration.
+    pub(super) fn problems(
+        loaded: &LoadedConfig,
+        listeners: Listeners,
+        needs_listeners: bool,
+        mut found: ConfigErrors,
+    ) -> ConfigErrors {
+        make(loaded, listeners, needs_listeners, &mut found);
+        found
+    }
 }
 
 fn make(
@@ -143,13 +206,13 @@ fn make(
     needs_listeners: bool,
     problems: &mut ConfigErrors,
 ) -> Plan {
-    not_yet(loaded, problems);
-    check_tls(loaded, problems);
+    let has_listeners = !listeners.annotated.is_empty() || !listeners.by_hand.is_empty();
+    let is_clean = problems.is_empty();
     let chosen = listeners.chosen.clone();
     let checks = std::mem::take(&mut listeners.checks);
     let checks = checks::plan(loaded, checks, listeners.state.as_ref(), problems);
     let declared = declared(loaded, listeners, problems);
-    if declared.is_empty() && needs_listeners && problems.is_empty() {
+    if needs_listeners && !has_listeners {
         problems.push(
             Problem::new("there is no listener in this program")
                 .detail("annotate a function: #[rocketmq::listener(group = \"testGroup\", topic = \"testTopic\")]")
@@ -157,7 +220,9 @@ fn make(
         );
     }
     match &chosen {
-        Some(chosen) => check_chosen(chosen, &declared, problems),
+        // The name of a group may be in a value that has a mistake.
+        Some(chosen) if is_clean => check_chosen(chosen, &declared, problems),
+        Some(_) => {}
         None => check_groups(loaded, &declared, problems),
     }
     let mut planned = Vec::new();
@@ -171,7 +236,9 @@ fn make(
         // They agree, or nothing is started.
         let orderly = members.iter().any(|member| member.orderly);
         let broadcast = members.iter().any(|member| member.broadcast);
-        if let Some(problem) = config.mode_problem(orderly, broadcast) {
+        if ["mode", "rebalance"].iter().all(|key| loaded.is_sound(&["groups", &name, key]))
+            && let Some(problem) = config.mode_problem(orderly, broadcast)
+        {
             let problem = Problem::new(format!("group `{name}`: {problem}"));
             let place = members.iter().map(|member| member.subscription.place.as_str()).next();
             problems.push(place.into_iter().fold(problem, Problem::at));
@@ -192,24 +259,6 @@ fn make(
     Plan { groups: planned, checks }
 }
 
-/// What is wrong with the listeners themselves, beside the `problems` of a configuration that has some; what it says of them is
-/// judged once it has none.
-pub(super) fn add_problems(loaded: &LoadedConfig, listeners: Listeners, problems: &mut ConfigErrors) {
-    let is_chosen = listeners.chosen.is_some();
-    let declared = declared(loaded, listeners, problems);
-    // A list that cannot be read is an empty one.
-    if !is_chosen && loaded.config.groups.as_ref().is_some_and(|groups| !groups.is_empty()) {
-        check_groups(loaded, &declared, problems);
-    }
-    for ((_, name), members) in by_group(declared) {
-        check_agreement(&name, &members, problems);
-        if loaded.config.group(&name).enabled {
-            let subscriptions: Vec<_> = members.into_iter().map(|member| member.subscription).collect();
-            check_conflicts(&name, &subscriptions, problems);
-        }
-    }
-}
-
 /// By cluster and group.
 fn by_group(declared: Vec<Declared>) -> BTreeMap<(String, String), Vec<Declared>> {
     let mut groups: BTreeMap<(String, String), Vec<Declared>> = BTreeMap::new();
@@ -227,51 +276,6 @@ fn check_conflicts(group: &str, subscriptions: &[Subscription], problems: &mut C
                 .detail(conflict.second)
                 .detail(conflict.advice),
         );
-    }
-}
-
-/// Keys that can be set and do nothing yet, or cannot work: better an error than a setting without effect.
-fn not_yet(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
-    #[cfg(not(feature = "health"))]
-    const NO_STATUS_PAGE: &str = "needs the feature `health`: `cargo add rocketmq --features health`";
-    const NO_SECOND_PORT: &str = "the embedded server has no second port; remove it";
-    let config = &loaded.config;
-    let mut refuse = |is_set: bool, key: &str, why: &str| {
-        if is_set {
-            let problem = Problem::new(format!("{key}: {why}"));
-            problems.push(match loaded.place_of(key) {
-                Some(place) => problem.at(place),
-                None => problem,
-            });
-        }
-    };
-    let lacks_port =
-        |cluster: &ClusterConfig| cluster.client.vip_channel && cluster.name_servers == NameServers::Embedded;
-    #[cfg(not(feature = "health"))]
-    refuse(config.health.listen.is_some(), "health.listen", NO_STATUS_PAGE);
-    refuse(lacks_port(&config.cluster), "client.vip_channel", NO_SECOND_PORT);
-    for (name, cluster) in &config.clusters {
-        refuse(lacks_port(cluster), &format!("clusters.{name}.client.vip_channel"), NO_SECOND_PORT);
-    }
-    for (name, producer) in &config.producers {
-        if let Some(lacks) = producer.compression.lacks() {
-            refuse(true, &format!("producers.{name}.compression"), lacks);
-        }
-    }
-}
-
-/// Files for TLS are read before anything is connected, as everything else is.
-fn check_tls(loaded: &LoadedConfig, problems: &mut ConfigErrors) {
-    let others =
-        loaded.config.clusters.iter().map(|(name, cluster)| (format!("clusters.{name}.tls"), cluster));
-    for (key, cluster) in [("tls".to_owned(), &loaded.config.cluster)].into_iter().chain(others) {
-        if let Err(reason) = crate::client::tls(&cluster.tls) {
-            let problem = Problem::new(format!("{key}: {reason}"));
-            problems.push(match loaded.place_of(&key) {
-                Some(place) => problem.at(place),
-                None => problem,
-            });
-        }
     }
 }
 
@@ -432,7 +436,7 @@ fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigError
     if let Err(error) = subscription.filter.check() {
         fail(Problem::new(error.to_string()));
     }
-    if loaded.config.cluster(cluster).is_none() {
+    if loaded.config.cluster(cluster).is_none() && loaded.is_sound(&["clusters"]) {
         let known: Vec<_> =
             loaded.config.clusters.keys().map(String::as_str).chain([DEFAULT_CLUSTER]).collect();
         fail(
@@ -445,7 +449,7 @@ fn checked(loaded: &LoadedConfig, declared: Declared, problems: &mut ConfigError
 
 /// Nothing is missed silently: a list of groups is complete, and every group on it has a listener.
 fn check_groups(loaded: &LoadedConfig, declared: &[Declared], problems: &mut ConfigErrors) {
-    let Some(groups) = &loaded.config.groups else { return };
+    let Some(groups) = loaded.config.groups.as_ref().filter(|_| loaded.is_sound(&["groups"])) else { return };
     for one in declared.iter().filter(|one| !groups.contains_key(&one.group)) {
         let known: Vec<_> = groups.keys().map(String::as_str).collect();
         problems.push(
@@ -454,18 +458,17 @@ fn check_groups(loaded: &LoadedConfig, declared: &[Declared], problems: &mut Con
                 .detail(format!("add `{}: {{}}` there, or use one of: {}", one.group, known.join(", "))),
         );
     }
+    let is_enabled =
+        |name: &str, group: &ConsumerConfig| group.enabled && loaded.is_sound(&["groups", name, "enabled"]);
     let idle = groups
         .iter()
-        .filter(|(name, group)| group.enabled && !declared.iter().any(|one| one.group == **name));
+        .filter(|(name, group)| is_enabled(name, group) && !declared.iter().any(|one| one.group == **name));
     for (name, _) in idle {
         let problem = Problem::new(format!(
             "group {name} is listed but no listener of it is in this program"
         ))
         .detail("if it lives in another crate, add `use that_crate as _;` to main.rs, or set enabled: false");
-        problems.push(match loaded.place_of(&format!("groups.{name}")) {
-            Some(place) => problem.at(place),
-            None => problem,
-        });
+        problems.push(at_place(loaded, &format!("groups.{name}"), problem));
     }
 }
 

@@ -1,7 +1,6 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::config::Config;
 use crate::listener::{Argument, Arguments, ConsumeResult, FromMessage, Outcome, State};
 use crate::message::MessageExt;
 
@@ -37,11 +36,14 @@ fn plan(yaml: &str, annotated: &[&'static ListenerDef]) -> Result<Plan> {
 }
 
 fn plan_with(yaml: &str, annotated: &[&'static ListenerDef], by_hand: Vec<Listener>) -> Result<Plan> {
-    let loaded = Config::from_yaml(yaml)?;
+    let Draft { loaded, mut problems } = Draft::from_yaml(yaml)?;
     let (annotated, state) = (annotated.to_vec(), Some(Arc::default()));
     let (checks, arounds, group_arounds) = (Checks::default(), Vec::new(), Vec::new());
     let listeners = Listeners { by_hand, annotated, state, arounds, group_arounds, chosen: None, checks };
-    Plan::make(&loaded, listeners, true)
+    check_config(&loaded, &mut problems);
+    let plan = make(&loaded, listeners, true, &mut problems);
+    problems.into_result()?;
+    Ok(plan)
 }
 
 #[test]
@@ -229,6 +231,7 @@ fn state_that_nobody_gave_is_found_with_its_listener() {
     "#);
 }
 
+#[cfg(feature = "embedded")]
 #[test]
 fn a_setting_that_cannot_have_an_effect_is_refused() {
     static ONE: ListenerDef = listener("app::one", 5, "g", "t");
@@ -268,8 +271,9 @@ fn a_producer_is_alone_in_its_group() {
     let yaml = "name_servers: a:1\nclusters: { dr: { name_servers: [b:1] } }\nproducers:\n  default: {}\n  \
                 orders: { group: default }\n  far: { group: default, cluster: dr }\n  my orders: {}";
     let loaded = Config::from_yaml(yaml).unwrap();
-    let error = producers(&loaded, |_| Hooks::default()).unwrap_err();
-    assert_snapshot!(error, @r"
+    let mut problems = ConfigErrors::new();
+    check_producers(&loaded, &mut problems);
+    assert_snapshot!(problems, @r"
     rocketmq cannot start: 2 problems
 
       <yaml>:7  producers.my orders: ' ' cannot be in a group name; it may hold a-z A-Z 0-9 _ - % |
@@ -288,4 +292,141 @@ fn listeners_and_state_find_producers_by_name() {
     let producers = producers(&loaded, |_| Hooks::default()).unwrap();
     assert_eq!(producers.names().collect::<Vec<_>>(), ["default", "orders"]);
     assert_eq!(producers.get("orders").unwrap().group(), "orders_tx");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_mistake_in_the_file_hides_no_other() {
+    static LEDGER: ListenerDef = ListenerDef { orderly: true, ..listener("app::ledger", 1, "ledger", "a") };
+    static QUOTES: ListenerDef = ListenerDef { broadcast: true, ..listener("app::quotes", 2, "quotes", "a") };
+    let yaml = "name_servers: a:1
+client: { request_timeout: 3 }
+tls: { enabled: true, ca: /no/such/ca.pem, cert: /no/such/cert.pem }
+defaults: { mode: pop, batch: 0 }
+groups:
+  ledger: { concurrency: 0 }
+  quotes: {}
+producers:
+  bills: { group: bills, transaction: true, retries: 17 }
+  more: { group: bills, retries: 17 }
+";
+    assert_snapshot!(problems(yaml, &[&LEDGER, &QUOTES]), @r##"
+    rocketmq cannot start: 11 problems
+
+      <yaml>:2:28  client.request_timeout: expected a duration from 1ms to 10m, found `3`
+          2 | client: { request_timeout: 3 }
+            |                            ^
+            write the unit: `3ms`, `3s` or `3m`
+      <yaml>:3:1  tls.key: is missing; `cert` and `key` belong together
+          3 | tls: { enabled: true, ca: /no/such/ca.pem, cert: /no/such/cert.pem }
+            | ^^^
+      <yaml>:4:31  defaults.batch: expected a whole number from 1 to 1024, found `0`
+          4 | defaults: { mode: pop, batch: 0 }
+            |                               ^
+      <yaml>:6:26  groups.ledger.concurrency: expected a whole number from 1 to 65535, found `0`
+          6 |   ledger: { concurrency: 0 }
+            |                          ^
+      <yaml>:9:54  producers.bills.retries: expected a whole number from 0 to 16, found `17`
+          9 |   bills: { group: bills, transaction: true, retries: 17 }
+            |                                                      ^^
+      <yaml>:10:34  producers.more.retries: expected a whole number from 0 to 16, found `17`
+         10 |   more: { group: bills, retries: 17 }
+            |                                  ^^
+      <yaml>:3  tls: /no/such/ca.pem cannot be read as certificates in PEM: I/O error: No such file or directory (os error 2)
+      <yaml>:10  producers.more: the producer `bills` is of the group bills already
+            give it a `group:` of its own, or use that producer for both
+      <yaml>:9  producers.bills.transaction: the producer has no check to tell brokers what has become of its transactions
+            annotate one: #[rocketmq::transaction(producer = "bills")]
+            if it is in another crate, add `use that_crate as _;` to main.rs: a crate that is not named is not linked
+      app::ledger (src/main.rs:1)  group `ledger`: `mode: pop` is for concurrent groups, and this one is orderly: set `mode: pull` for it
+      app::quotes (src/main.rs:2)  group `quotes`: `mode: pop` is for concurrent groups, and this one is broadcast: set `mode: pull` for it
+
+    nothing was started
+    "##);
+}
+
+#[test]
+fn of_what_has_a_mistake_nothing_more_is_said() {
+    static ORDERLY: [ListenerDef; 1] =
+        [ListenerDef { orderly: true, ..listener("app::ledger", 1, "ledger", "a") }];
+    static FAR: [ListenerDef; 1] = [ListenerDef { cluster: Some("dr"), ..listener("app::far", 1, "g", "a") }];
+    static NONE: [ListenerDef; 0] = [];
+    for (yaml, listeners) in [
+        ("name_server: a:1\nclient: { vip_channel: true }", &ORDERLY[..]),
+        ("name_servers: a\nclient: { vip_channel: true }", &ORDERLY),
+        ("name_servers: a:1\ntls: { enabled: true, ca: [] }", &ORDERLY),
+        ("name_servers: a:1\ntls: { enabled: true, ca: /no/such, insecur: true }", &ORDERLY),
+        ("name_servers: a:1\ntls: 5\ndefaults: { mode: pull }", &ORDERLY),
+        ("name_servers: a:1\ndefaults: { mode: pop }\ngroups: { ledger: { mode: pul } }", &ORDERLY),
+        ("name_servers: a:1\ndefaults: { mode: pop }\ngroups: { ledger: { mod: pull } }", &ORDERLY),
+        ("name_servers: a:1\ndefaults: { mode: pop }\ngroups: { ledger: 5 }", &ORDERLY),
+        ("name_servers: a:1\ndefaults: { mode: pop }\ngroups: 5", &ORDERLY),
+        ("name_servers: a:1\ngroups: { ledger: {} }\ngroups: {}", &ORDERLY),
+        ("name_servers: a:1\ngroups: { ledger: {}, other: { enabled: no } }", &ORDERLY),
+        (
+            "name_servers: a:1\nvars: { x: \"${no}\" }\nproducers: { a: { group: \"${x}\" }, b: { group: a } }",
+            &ORDERLY,
+        ),
+        ("name_servers: a:1\nproducers: { a: { group: a.b }, b: { group: a } }", &ORDERLY),
+        (
+            "name_servers: a:1\nproducers: { a: { clustr: dr }, b: { group: a } }\nclusters: { dr: { name_servers: b:1 } }",
+            &ORDERLY,
+        ),
+        ("name_servers: a:1\nclusters: 5", &FAR),
+    ] {
+        let shown = problems(yaml, &listeners.iter().collect::<Vec<_>>());
+        assert!(shown.contains("1 problem\n"), "{yaml}\n{shown}");
+    }
+    let shown = problems("name_server: a:1", &NONE.iter().collect::<Vec<_>>());
+    assert!(shown.contains("2 problems") && shown.contains("there is no listener"), "{shown}");
+}
+
+#[cfg(not(any(feature = "embedded", feature = "health", feature = "tls", feature = "zstd")))]
+#[test]
+fn what_needs_a_feature_is_refused_beside_other_mistakes() {
+    static ONE: ListenerDef = listener("app::one", 5, "g", "t");
+    let yaml = "name_servers: embedded
+client: { request_timeout: 3 }
+health: { listen: 127.0.0.1:0 }
+tls: { enabled: true, cert: a.pem }
+producers: { bulk: { compression: zstd } }
+clusters:
+  dr:
+    name_servers: embedded
+    tls: { enabled: true }
+";
+    let shown = problems(yaml, &[&ONE]);
+    for words in [
+        "8 problems\n",
+        "<yaml>:1  name_servers: `embedded` needs the feature `embedded`: `cargo add rocketmq --features embedded`",
+        "<yaml>:3  health.listen: needs the feature `health`",
+        "<yaml>:4  tls: TLS needs the feature `tls`",
+        "<yaml>:5  producers.bulk.compression: `zstd` needs the feature `zstd`",
+        "<yaml>:8  clusters.dr.name_servers: `embedded` needs the feature `embedded`",
+        "<yaml>:9  clusters.dr.tls: TLS needs the feature `tls`",
+    ] {
+        assert!(shown.contains(words), "{words} is not in {shown}");
+    }
+}
+
+/// As the whole start says it: nothing is made of such a file before all of it is looked at.
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn a_start_tells_all_mistakes_of_file_and_listeners_together() {
+    let yaml =
+        "name_servers: a:1\nproducers:\n  bills: { group: g, transaction: true }\n  more: { group: g }\n";
+    let start = |yaml: &str| {
+        let draft = Draft::from_yaml(yaml).unwrap();
+        let ledger = Listener::new("ledger", "a", "*", |_| async {}).orderly();
+        let app = crate::App::builder().without_linked_listeners().listener_with(ledger);
+        app.under_test(draft, crate::app::Instruments::default(), None).start()
+    };
+    for (mistake, count) in [("", 3), ("client: { request_timeout: 3 }", 4)] {
+        let yaml = format!("{yaml}defaults: {{ mode: pop }}\n{mistake}");
+        let shown = start(&yaml).await.unwrap_err().to_string();
+        for words in ["is of the group g already", "has no check", "this one is orderly"] {
+            assert!(shown.contains(words), "{words} is not in {shown}");
+        }
+        assert!(shown.contains(&format!("{count} problems\n")), "{shown}");
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Document {
     pub(super) source: SourceFile,
     /// What is wrong with it as a file, such as a key that is there twice.
     pub(super) problems: Vec<Problem>,
+    /// The keys and sections that have them.
+    pub(super) unclear: Vec<KeyPath>,
 }
 
 impl Document {
@@ -50,10 +52,11 @@ impl Document {
             marks: BTreeMap::new(),
             anchors: HashMap::new(),
             problems: Vec::new(),
+            unclear: Vec::new(),
         };
         let root = builder.document()?;
-        let Builder { marks, source, problems, .. } = builder;
-        Ok(Self { root, marks, source, problems })
+        let Builder { marks, source, problems, unclear, .. } = builder;
+        Ok(Self { root, marks, source, problems, unclear })
     }
 }
 
@@ -65,6 +68,7 @@ struct Builder<'t> {
     /// What each anchor stands for, and under which key its parts are marked.
     anchors: HashMap<usize, (KeyPath, Value)>,
     problems: Vec<Problem>,
+    unclear: Vec<KeyPath>,
 }
 
 impl<'t> Builder<'t> {
@@ -154,6 +158,7 @@ impl<'t> Builder<'t> {
                 };
                 let message = format!("{}: is here twice; the first is in line {first}", path.join("."));
                 self.problems.push(self.problem(span, message));
+                self.unclear.push(if merges { around(path) } else { path.clone() });
             }
             let (event, span) = self.next()?;
             let value = self.value(path, event, span, Some(stretch))?;
@@ -179,13 +184,14 @@ impl<'t> Builder<'t> {
         for (under, base) in bases {
             match base {
                 ValueKind::Table(table) => tables.push((under, table)),
-                _ => self.problems.push(self.problem(
-                    span,
-                    format!(
+                _ => {
+                    let message = format!(
                         "{}: takes the keys of a mapping, as in `{MERGE}: *base`, or of a list of them",
                         path.join(".")
-                    ),
-                )),
+                    );
+                    self.problems.push(self.problem(span, message));
+                    self.unclear.push(around(path));
+                }
             }
         }
         tables
@@ -301,6 +307,11 @@ impl<'t> Builder<'t> {
         let end = if start.line() == end.line() { end.col() } else { line_end() };
         Stretch { line: start.line(), column, width: end.saturating_sub(start.col()) }
     }
+}
+
+/// The section that a key stands in.
+fn around(path: &KeyPath) -> KeyPath {
+    path.split_last().map(|(_, section)| section.to_vec()).unwrap_or_default()
 }
 
 /// The words for "no value", if they stand without quotes.

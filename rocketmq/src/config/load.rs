@@ -9,7 +9,7 @@ use ::config::{Map, Source, Value, ValueKind};
 use super::Config;
 use super::document::{Document, is_null};
 use super::environment;
-use super::place::{Mark, Places};
+use super::place::{KeyPath, Mark, Places};
 use super::placeholder::{Placeholders, Scalar, Var};
 use super::problem::{ConfigErrors, Problem};
 use super::section::{EffectiveValue, Reader};
@@ -97,6 +97,12 @@ impl Draft {
         read_tree(config, Map::new(), Places::default(), placeholders, Vec::new(), true)
     }
 
+    /// That of `text` alone.
+    #[cfg(test)]
+    pub(crate) fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
+        assemble_with(&[("<yaml>".to_owned(), text.to_owned())], BTreeMap::new(), |_| ())
+    }
+
     fn finished(self) -> Result<LoadedConfig, ConfigErrors> {
         self.problems.into_result()?;
         Ok(self.loaded)
@@ -111,6 +117,7 @@ pub struct LoadedConfig {
     effective: Vec<EffectiveValue>,
     places: Places,
     placeholders: Placeholders,
+    mistaken: Vec<KeyPath>,
 }
 
 impl LoadedConfig {
@@ -140,6 +147,15 @@ impl LoadedConfig {
     pub fn place_of(&self, key: &str) -> Option<String> {
         let path = self.places.marks.keys().find(|path| !path.is_empty() && path.join(".") == key)?;
         self.places.source(path)
+    }
+
+    /// Whether the value of a key is what the file means: there is no mistake in it, nor in what it stands in. What follows
+    /// from any other value is nobody's mistake.
+    pub(crate) fn is_sound(&self, key: &[&str]) -> bool {
+        let holds = |mistaken: &KeyPath| {
+            mistaken.iter().map(String::as_str).eq(key.iter().take(mistaken.len()).copied())
+        };
+        !self.mistaken.iter().any(holds)
     }
 
     /// Every key with the value in force and who said so, in the order of the documentation; secrets are
@@ -193,6 +209,7 @@ fn assemble_with(
         tree = merge(tree, document.root)?;
         places.files.push(document.source);
         places.marks.extend(document.marks);
+        places.unclear.extend(document.unclear);
         problems.extend(document.problems);
     }
     let (settings, in_vain) = environment::settings(&env, &tree);
@@ -221,10 +238,11 @@ fn read_tree(
 ) -> Draft {
     let mut reader = Reader::new(&places, &placeholders, by_hand);
     reader.root(tree, |keys| config.read(keys));
-    let Reader { problems: found, effective, .. } = reader;
+    let Reader { problems: found, effective, mistaken, .. } = reader;
+    let mistaken = mistaken.into_iter().chain(places.unclear.iter().cloned()).collect();
     let mut problems: ConfigErrors = problems.into_iter().chain(found).collect();
     problems.sort();
-    Draft { loaded: LoadedConfig { config, effective, places, placeholders }, problems }
+    Draft { loaded: LoadedConfig { config, effective, places, placeholders, mistaken }, problems }
 }
 
 /// One layer for the `config` crate. It would read dots in the keys of the topmost level as paths, so the

@@ -75,6 +75,8 @@ impl SourceFile {
 pub(super) struct Places {
     pub(super) files: Vec<SourceFile>,
     pub(super) marks: BTreeMap<KeyPath, Mark>,
+    /// The keys of which a file says more than one thing, or nothing that can be taken in.
+    pub(super) unclear: Vec<KeyPath>,
 }
 
 impl Places {

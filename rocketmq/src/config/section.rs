@@ -47,6 +47,8 @@ pub(super) struct Reader<'a> {
     /// The value was made in code: there is nothing to read, and its ranges are to be checked.
     pub(super) by_hand: bool,
     pub(super) problems: Vec<Problem>,
+    /// The keys and sections that are not what somebody meant them to be: they hold what was there before.
+    pub(super) mistaken: Vec<KeyPath>,
     pub(super) effective: Vec<EffectiveValue>,
     /// Where every key is noted that is asked for, if somebody wants to know.
     pub(super) outline: Option<Vec<Key>>,
@@ -54,7 +56,15 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(places: &'a Places, placeholders: &'a Placeholders, by_hand: bool) -> Self {
-        Self { places, placeholders, by_hand, problems: Vec::new(), effective: Vec::new(), outline: None }
+        Self {
+            places,
+            placeholders,
+            by_hand,
+            problems: Vec::new(),
+            mistaken: Vec::new(),
+            effective: Vec::new(),
+            outline: None,
+        }
     }
 
     /// Reads the tree from its root.
@@ -72,9 +82,9 @@ impl<'a> Reader<'a> {
         left: Map<String, ::config::Value>,
         read: impl FnOnce(&mut Section<'_, 'a>),
     ) {
-        let problems_before = self.problems.len();
+        let mistaken_before = self.mistaken.len();
         let mut section =
-            Section { reader: self, path, left, known: Vec::new(), fields: Vec::new(), problems_before };
+            Section { reader: self, path, left, known: Vec::new(), fields: Vec::new(), mistaken_before };
         read(&mut section);
         section.refuse_what_is_left();
     }
@@ -96,7 +106,7 @@ pub(super) struct Section<'r, 'a> {
     known: Vec<&'static str>,
     /// What its keys are documented to be; the topmost level is two structs.
     fields: Vec<Fields>,
-    problems_before: usize,
+    mistaken_before: usize,
 }
 
 impl<'a> Section<'_, 'a> {
@@ -197,25 +207,28 @@ impl<'a> Section<'_, 'a> {
         for (name, value) in BTreeMap::from_iter(self.keys_of(&path, found)) {
             let path = [path.as_slice(), std::slice::from_ref(&name)].concat();
             if !matches!(value.kind, ValueKind::String(_)) {
+                self.reader.mistaken.push(path.clone());
                 self.wrong(&path, "text", &Raw::Table, None);
                 continue;
             }
             match self.reader.placeholders.var(&name) {
-                Ok(scalar) => drop(vars.insert(name, Secret::new(scalar.text))),
+                Ok(scalar) => {
+                    vars.insert(name, Secret::new(scalar.text));
+                    continue;
+                }
                 Err(why) if why.variable.as_ref().is_none_or(|variable| *variable == name) => {
                     self.unresolved(&path, why.problem);
                 }
                 // Reported at the variable that this one names.
                 Err(_) => {}
             }
+            self.reader.mistaken.push(path);
         }
     }
 
     /// A mistake in the relation of keys, reported at `key`.
     pub(super) fn problem_with(&mut self, key: &str, message: impl fmt::Display) {
-        let path = self.path_of(key);
-        let message = format!("{}: {message}", path.join("."));
-        self.reader.problems.push(self.reader.places.problem_at_value(&path, message));
+        self.problem_below(&[key], message);
     }
 
     /// The same, at a key below this section.
@@ -224,18 +237,20 @@ impl<'a> Section<'_, 'a> {
             self.path.iter().cloned().chain(keys.iter().map(|key| (*key).to_owned())).collect();
         let message = format!("{}: {message}", path.join("."));
         self.reader.problems.push(self.reader.places.problem_at_value(&path, message));
+        self.reader.mistaken.push(path);
     }
 
     /// A mistake in the name of this very section.
     pub(super) fn problem_with_name(&mut self, message: impl fmt::Display) {
         let message = format!("{}: {message}", self.path.join("."));
         self.reader.problems.push(self.reader.places.problem_at_key(&self.path, message));
+        self.reader.mistaken.push(self.path.clone());
     }
 
     /// Whether nothing is wrong here yet. What relates keys to each other is judged only then: a
     /// follow-up mistake would hide the first.
     pub(super) fn is_clean(&self) -> bool {
-        self.reader.problems.len() == self.problems_before
+        self.reader.mistaken.len() == self.mistaken_before
     }
 
     /// Whether the file, or another layer, says anything about `key`.
@@ -286,18 +301,20 @@ impl<'a> Section<'_, 'a> {
         self.known.push(key);
         let path = self.path_of(key);
         let mut found = self.reader.by_hand;
+        let mut is_mistaken = true;
         match self.left.remove(key).map(|value| self.raw(&path, value)) {
             None if self.reader.by_hand && !allowed(field) => {
                 let message = format!("{}: expected {expected}, found `{}`", path.join("."), field.show());
                 self.reader.problems.push(Problem::new(message));
             }
-            None => {}
+            None => is_mistaken = false,
             // Already reported.
             Some(None) => {}
             Some(Some(raw)) => match T::read(&raw) {
                 Ok(value) if allowed(&value) => {
                     *field = value;
                     found = true;
+                    is_mistaken = false;
                 }
                 Ok(_) => self.wrong(&path, expected, &raw, None),
                 Err(hint) => match T::wrong_element(&raw) {
@@ -308,6 +325,9 @@ impl<'a> Section<'_, 'a> {
         }
         let source = self.source(&path);
         self.reader.effective.push(EffectiveValue { key: path.join("."), value: field.show(), source });
+        if is_mistaken {
+            self.reader.mistaken.push(path);
+        }
         found
     }
 
@@ -383,6 +403,7 @@ impl<'a> Section<'_, 'a> {
                 if let Some(raw) = self.raw(path, found) {
                     self.wrong(path, "keys with values", &raw, None);
                 }
+                self.reader.mistaken.push(path.to_vec());
                 Map::new()
             }
         }
@@ -398,6 +419,8 @@ impl<'a> Section<'_, 'a> {
             };
             let message = format!("{}: unknown key{near}", path.join("."));
             self.reader.problems.push(self.reader.places.problem_at_key(&path, message));
+            let meant = nearest(key, self.known.iter().copied()).map(|meant| self.path_of(meant));
+            self.reader.mistaken.extend(meant.into_iter().chain([path]));
         }
     }
 
