@@ -138,6 +138,7 @@ impl ClientConfig {
     }
 
     pub(super) fn read(&mut self, keys: &mut Section<'_, '_>) {
+        let inherited = self.clone();
         keys.document(Self::FIELDS);
         let ms = Duration::from_millis;
         let secs = Duration::from_secs;
@@ -165,23 +166,29 @@ impl ClientConfig {
         keys.within("shutdown_timeout", &mut self.shutdown_timeout, secs(0)..=secs(3600));
         keys.value("offset_dir", &mut self.offset_dir);
         if keys.is_clean() {
-            self.relate(keys);
+            self.relate(&inherited, keys);
         }
     }
 
     /// The rules between keys.
-    fn relate(&self, keys: &mut Section<'_, '_>) {
-        if self.namespace.is_some() && self.namespace_v2.is_some() {
+    fn relate(&self, inherited: &Self, keys: &mut Section<'_, '_>) {
+        // What is wrong above already is told there, once.
+        let is_told = |breaks: fn(&Self) -> bool, pair: [&str; 2], keys: &Section<'_, '_>| {
+            !keys.is_by_hand() && breaks(inherited) && !pair.iter().all(|key| keys.says(key))
+        };
+        let breaks = |client: &Self| client.namespace.is_some() && client.namespace_v2.is_some();
+        if breaks(self) && !is_told(breaks, ["namespace", "namespace_v2"], keys) {
             keys.problem_with("namespace_v2", "excludes `namespace`; remove one of them");
         }
-        let least = self.pull_suspend + PULL_MARGIN;
-        if self.pull_timeout < least {
-            let least = humantime::format_duration(least);
+        let breaks = |client: &Self| client.pull_timeout < client.pull_suspend + PULL_MARGIN;
+        if breaks(self) && !is_told(breaks, ["pull_suspend", "pull_timeout"], keys) {
+            let least = humantime::format_duration(self.pull_suspend + PULL_MARGIN);
             let message =
                 format!("must be at least `pull_suspend` and 5s, {least}: an idle pull would time out");
             keys.problem_with("pull_timeout", message);
         }
-        if self.idle_timeout <= self.heartbeat_interval {
+        let breaks = |client: &Self| client.idle_timeout <= client.heartbeat_interval;
+        if breaks(self) && !is_told(breaks, ["heartbeat_interval", "idle_timeout"], keys) {
             let message =
                 "must be longer than `heartbeat_interval`, or every connection is closed between two";
             keys.problem_with("idle_timeout", message);

@@ -258,6 +258,11 @@ impl<'a> Section<'_, 'a> {
         self.left.contains_key(key)
     }
 
+    /// The same, also after `key` was read.
+    pub(super) fn says(&self, key: &str) -> bool {
+        self.reader.places.marks.contains_key(&self.path_of(key))
+    }
+
     /// Whether `key` is there under a name that is no key, and will be told of as such.
     pub(super) fn seems_to_have(&self, key: &str) -> bool {
         self.left.keys().any(|left| nearest(left, [key]).is_some())

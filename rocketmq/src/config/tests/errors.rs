@@ -433,3 +433,45 @@ fn flow_control_that_is_out_of_range_is_told_what_is_permitted() {
         }
     }
 }
+
+#[test]
+fn what_a_cluster_takes_over_is_told_of_where_it_was_said() {
+    let wrong = "namespace: a, namespace_v2: b, pull_suspend: 30s, idle_timeout: 30s";
+    insta::assert_snapshot!(errors(&format!("name_servers: a:1
+client: {{ {wrong} }}
+clusters:
+  inherits: {{ name_servers: b:1 }}
+  mends: {{ name_servers: c:1, client: {{ namespace: null, pull_suspend: 10s }} }}
+  other: {{ name_servers: d:1, client: {{ namespace_v2: c, unit: north }} }}
+  itself: {{ name_servers: e:1, client: {{ namespace: c, namespace_v2: d }} }}
+")), @r##"
+    rocketmq cannot start: 4 problems
+
+      rocketmq.yaml:2:1  client.pull_timeout: must be at least `pull_suspend` and 5s, 35s: an idle pull would time out
+          2 | client: { namespace: a, namespace_v2: b, pull_suspend: 30s, idle_timeout: 30s }
+            | ^^^^^^
+      rocketmq.yaml:2:39  client.namespace_v2: excludes `namespace`; remove one of them
+          2 | client: { namespace: a, namespace_v2: b, pull_suspend: 30s, idle_timeout: 30s }
+            |                                       ^
+      rocketmq.yaml:2:75  client.idle_timeout: must be longer than `heartbeat_interval`, or every connection is closed between two
+          2 | client: { namespace: a, namespace_v2: b, pull_suspend: 30s, idle_timeout: 30s }
+            |                                                                           ^^^
+      rocketmq.yaml:7:70  clusters.itself.client.namespace_v2: excludes `namespace`; remove one of them
+          7 |   itself: { name_servers: e:1, client: { namespace: c, namespace_v2: d } }
+            |                                                                      ^
+
+    nothing was started
+    "##);
+    let shown = errors(
+        "name_servers: a:1
+client: { namespace: a, pull_timeout: 30s }
+clusters:
+  dr: { name_servers: b:1, client: { namespace_v2: b, pull_suspend: 30s } }
+",
+    );
+    for words in
+        ["2 problems\n", "clusters.dr.client.namespace_v2: excludes", "clusters.dr.client.pull_timeout: must"]
+    {
+        assert!(shown.contains(words), "{words} is not in {shown}");
+    }
+}
