@@ -57,6 +57,20 @@ async fn what_is_delivered_is_handled_when_deliver_returns() {
 }
 
 #[tokio::test]
+async fn a_paused_group_is_given_nothing_before_it_is_resumed() {
+    let app = failing(0, Config::default()).await;
+    app.pause("orders").unwrap();
+    for _ in 0..9 {
+        app.send(paid("1")).await;
+    }
+    app.advance(2 * MINUTE).await;
+    assert_eq!(app.attempts("orders"), 0);
+    app.resume("orders").unwrap();
+    assert_eq!(app.handled("order-events").await.len(), 9);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn failures_come_again_at_their_time() {
     let app = failing(2, Config::default()).await;
     let delivered = app.deliver(paid("1")).await;

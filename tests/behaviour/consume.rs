@@ -380,10 +380,7 @@ async fn a_suspended_consumer_gets_nothing_until_it_is_resumed(server: Server) -
     seen.until_all(&sent).await?;
 
     consumer.suspend();
-    // Of each queue one pull is on its way; it brings what comes first.
-    let last = send(&producer, &topic, (0..QUEUES).map(|queue| format!("last of {queue}"))).await?;
-    sent.extend(last);
-    seen.until_all(&sent).await?;
+    // Also not what the pulls bring that were on their way, one of each queue.
     let meanwhile = send(&producer, &topic, (0..20).map(|number| format!("meanwhile {number}"))).await?;
     // There is nothing to wait for: it is what does not happen that counts.
     time::sleep(Duration::from_millis(1_500)).await;

@@ -124,9 +124,9 @@ impl App {
         AppBuilder::default()
     }
 
-    /// Pulls no more messages for a group until [`resume`](Self::resume); what is here already is still handled, and so is
-    /// what the pulls bring that wait at the brokers now, for [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at
-    /// most.
+    /// Pulls no more messages for a group until [`resume`](Self::resume); what is here already is still handled, and
+    /// with `mode: pop` so is what the pops bring that wait at the brokers now, for
+    /// [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at most.
     ///
     /// The group keeps its queues, and stays as [ready](Self::health) as it was.
     ///

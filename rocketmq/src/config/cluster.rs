@@ -142,8 +142,9 @@ impl Value for NameServers {
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {
-        let parsed = match raw {
-            Raw::List(list) => Self::parse_all(list.iter().map(|scalar| scalar.text.as_str())),
+        let parsed = match (raw, raw.bracketed()) {
+            (Raw::List(list), _) => Self::parse_all(list.iter().map(|scalar| scalar.text.as_str())),
+            (_, Some(texts)) => Self::parse_all(texts),
             _ => raw.text().ok_or(None)?.parse(),
         };
         parsed.map_err(|error| Some(error.to_string()))

@@ -53,6 +53,8 @@ pub struct ConsumerConfig {
     /// `true` lets members of a group differ in their subscriptions while a new version rolls out.
     pub post_subscription: bool,
     /// Where a queue begins for which the group has no offset yet; default `last`.
+    ///
+    /// Brokers answer `last` with the first message where a topic still has all that were ever sent to it.
     pub consume_from: ConsumeFrom,
     /// How many times a message is tried again before it goes to `%DLQ%group`; default: 16, and without
     /// end for orderly groups; 0 to 2147483647.

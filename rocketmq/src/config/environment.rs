@@ -49,12 +49,17 @@ pub(super) fn settings(
 }
 
 fn path(keys: &str, tree: &Map<String, Value>) -> Result<KeyPath, String> {
+    if keys.is_empty() {
+        return Err(format!("a key has to follow, as in `{PREFIX}CLIENT__REQUEST_TIMEOUT`"));
+    }
     let keys = keys.to_lowercase();
     let (section, below) = keys.split_once(SEPARATOR).unwrap_or((&keys, ""));
     let Some((_, kind)) = NAMED.iter().find(|(named, _)| *named == section && !below.is_empty()) else {
         return Ok(keys.split(SEPARATOR).map(str::to_owned).collect());
     };
-    let (name, rest) = named(section, kind, below, tree)?;
+    // Where a variable can hold a name as it is, as in a container's definition, that is no other name.
+    let below = as_variable(below);
+    let (name, rest) = named(section, kind, &below, tree)?;
     let rest = rest.split(SEPARATOR).filter(|_| !rest.is_empty());
     Ok([section, &name].into_iter().chain(rest).map(str::to_owned).collect())
 }

@@ -48,6 +48,13 @@ impl Raw {
         matches!(self, Self::Scalar(scalar) if scalar.plain && is_null(&scalar.text))
     }
 
+    /// The elements of a text in brackets. A plain scalar of a file cannot begin with one: this is how a variable holds a list.
+    pub(super) fn bracketed(&self) -> Option<impl Iterator<Item = &str>> {
+        let Self::Scalar(scalar) = self else { return None };
+        let inside = scalar.text.trim().strip_prefix('[')?.strip_suffix(']').filter(|_| scalar.plain)?;
+        Some(inside.split(',').map(str::trim).filter(|text| !text.is_empty()))
+    }
+
     /// The value as YAML types it, if it stands without quotes.
     fn typed<T: serde::de::DeserializeOwned>(&self) -> Result<T, Hint> {
         let Self::Scalar(scalar) = self else { return Err(None) };
@@ -219,13 +226,11 @@ impl<T: Value> Value for Vec<T> {
     }
 
     fn read(raw: &Raw) -> Result<Self, Hint> {
+        if let Some(texts) = raw.bracketed() {
+            return texts.map(|text| T::read(&Raw::plain(text))).collect();
+        }
         match raw {
             Raw::Scalar(_) if raw.is_null() => Ok(Self::new()),
-            Raw::Scalar(scalar) if scalar.plain && is_bracketed(&scalar.text) => {
-                let inside = scalar.text.trim().trim_matches(['[', ']']);
-                let texts = inside.split(',').map(str::trim).filter(|text| !text.is_empty());
-                texts.map(|text| T::read(&Raw::plain(text))).collect()
-            }
             Raw::Scalar(_) => T::read(raw).map(|only| vec![only]),
             Raw::List(list) => list.iter().map(|scalar| T::read(&Raw::Scalar(scalar.clone()))).collect(),
             Raw::Table => Err(None),
@@ -235,12 +240,6 @@ impl<T: Value> Value for Vec<T> {
     fn show(&self) -> String {
         format!("[{}]", self.iter().map(T::show).collect::<Vec<_>>().join(", "))
     }
-}
-
-/// A plain scalar of a file cannot begin with a bracket: this is how a variable holds a list.
-fn is_bracketed(text: &str) -> bool {
-    let text = text.trim();
-    text.starts_with('[') && text.ends_with(']')
 }
 
 /// One of a few words.

@@ -359,8 +359,8 @@ impl PushConsumer {
         })
     }
 
-    /// Pulls no more until [`resume`](Self::resume). What is here already is still handled, and so is what the pulls bring
-    /// that wait at the brokers now, for [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at most.
+    /// Pulls no more until [`resume`](Self::resume). What is here already is still handled; with `mode: pop` so is what the
+    /// pops bring that wait at the brokers now, for [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at most.
     ///
     /// The consumer keeps its queues, and is as ready as it was. Without effect on one that does not run.
     pub fn suspend(&self) {

@@ -252,6 +252,10 @@ impl Puller {
             // Another subscription has come meanwhile, or none. The answer must not count as passed over what it did not bring.
             return true;
         }
+        if self.shared.is_suspended() {
+            // The place in the queue stays: whoever resumes the consumer has all that came meanwhile.
+            return true;
+        }
         self.broker_id = answer.header.suggest_which_broker_id;
         let mut next = answer.header.next_begin_offset;
         match answer.status {

@@ -341,6 +341,7 @@ fn variables_that_lead_nowhere_say_how_they_are_written() {
             "ROCKETMQ__GROUPS__ORDERS__BATCH",
             "no group `orders`; name it in the file first, under `groups:`",
         ),
+        (no_groups, "ROCKETMQ__", "a key has to follow, as in `ROCKETMQ__CLIENT__REQUEST_TIMEOUT`"),
     ] {
         let problems = load(text, &[(variable, "8")]).unwrap_err().to_string();
         assert!(problems.contains("1 problem\n") && problems.contains(words), "{variable}: {problems}");

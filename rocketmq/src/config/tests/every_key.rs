@@ -207,9 +207,14 @@ fn the_words_and_limits_are_those_that_are_promised() {
 fn a_variable_can_hold_a_list() {
     let loaded = load(
         FILE,
-        &[("ROCKETMQ__DEFAULTS__ROOMS", "[a, b]"), ("ROCKETMQ__PRODUCERS__ANY__RETRY_CODES", "[1, 2]")],
+        &[
+            ("ROCKETMQ__DEFAULTS__ROOMS", "[a, b]"),
+            ("ROCKETMQ__PRODUCERS__ANY__RETRY_CODES", "[1, 2]"),
+            ("ROCKETMQ__NAME_SERVERS", "[a:1, [::1]:2]"),
+        ],
     );
     let config = loaded.unwrap().config;
+    assert_eq!(config.cluster.name_servers.to_string(), "a:1;[::1]:2");
     assert_eq!(config.defaults.rooms, ["a", "b"]);
     assert_eq!(config.producers["any"].retry_codes.len(), 2);
     let error = load(FILE, &[("ROCKETMQ__PRODUCERS__ANY__RETRY_CODES", "[1, x]")]).unwrap_err().to_string();

@@ -364,6 +364,11 @@ fn names_in_the_environment_match_without_case_and_with_underscores_for_other_si
     assert_eq!(loaded.config.producers["default"].retries, 5);
     assert_eq!(loaded.resolve("${mail.topic}").unwrap(), "${not a placeholder");
     assert!(load(text, &[("ROCKETMQ__GROUPS__TWIN_X__BATCH", "2")]).is_err());
+    // As they are, where a variable can be called so.
+    let literal = [("ROCKETMQ__GROUPS__ORDER-EVENTS__BATCH", "6"), ("ROCKETMQ__VARS__MAIL.TOPIC", "b")];
+    let loaded = load(text, &literal).unwrap();
+    assert_eq!(loaded.config.groups.as_ref().unwrap()["order-Events"].batch, 6);
+    assert_eq!(loaded.resolve("${mail.topic}").unwrap(), "b");
 }
 
 #[test]
