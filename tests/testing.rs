@@ -8,7 +8,7 @@ use rocketmq::config::{ConsumeMode, ProducerConfig};
 use rocketmq::testing::{App, Fate, Incoming};
 use rocketmq::{
     BadPayload, Config, ConsumeResult, Delivery, Filter, Filtering, FromMessage, Json, Message, MessageExt,
-    Next, Producer, Reply, Shape, State, StateKey, Transaction,
+    Next, Producer, Reply, RequestCode, RpcHook, RpcRequest, Shape, State, StateKey, Transaction,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -257,6 +257,58 @@ async fn what_does_not_settle_is_named() {
     assert!(text.starts_with(expected), "{text}");
     let text = panic_of(async move { app.attempts("slwo") }).await;
     assert_eq!(text, "there is no group `slwo`; there are: slow");
+}
+
+/// With it a group gets its queues, and cannot begin in any of them.
+struct WithoutOffsets;
+
+impl RpcHook for WithoutOffsets {
+    fn before(&self, request: &mut RpcRequest<'_>) -> Result<(), String> {
+        match request.code() {
+            RequestCode::QUERY_CONSUMER_OFFSET => Err("nobody is told where to begin".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_does_not_become_ready_is_named() {
+    let app = App::builder()
+        .config_value(Config::default())
+        .without_linked_listeners()
+        .listener("lost", "t", "*", |_| async {})
+        .rpc_hook(WithoutOffsets)
+        .limit(Duration::from_millis(20))
+        .start()
+        .await;
+    let text = app.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "this is not ready after 20ms (`AppBuilder::limit`):\n  group lost of cluster default: it has begun in 0 queues",
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_is_nowhere_to_be_seen() {
+    let mut config = Config::default();
+    config.cluster.client.namespace = Some("ns".to_owned());
+    config.defaults.max_reconsume = Some(1);
+    let app = failing(u32::MAX, config).await;
+    app.send(paid("1")).await;
+    let handled = app.handled("order-events").await;
+    assert_eq!(
+        (handled.len(), handled[0].group.as_str(), handled[0].message.topic()),
+        (1, "orders", "order-events")
+    );
+    app.advance(MINUTE).await;
+    assert_eq!((app.attempts("orders"), app.dead_letters("orders").len()), (2, 1));
+    assert!(app.deliver(paid("2").delay(MINUTE)).await.is_empty());
+    assert_eq!(app.scheduled()[0].1.topic(), "order-events");
+    app.producer("default").unwrap().send(Message::new("elsewhere").body("2")).await.unwrap();
+    assert_eq!(app.sent("elsewhere")[0].topic(), "elsewhere");
+    assert_eq!(app.deliver(paid("3")).await.fate(), Fate::Retried);
+    // It is there nevertheless.
+    assert_eq!(app.server().messages("ns%elsewhere").len(), 1);
 }
 
 #[tokio::test]

@@ -329,7 +329,7 @@ impl MqClientManager {
     }
 
     /// The namespace that goes before topics and groups.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "embedded")]
     pub(crate) fn namespace(&self) -> Option<String> {
         self.inner.home.cluster.client.namespace.clone()
     }

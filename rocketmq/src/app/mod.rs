@@ -456,10 +456,14 @@ impl Running {
     /// their operators'.
     #[cfg(feature = "embedded")]
     fn create_topics(&self, group: &PlannedGroup) -> Result<()> {
+        use crate::client::namespace;
+
         const QUEUES: u32 = 4;
         if let Some(server) = self.servers.get(&group.cluster) {
+            let namespace = self.managers.get(&group.cluster).and_then(MqClientManager::namespace);
             for topic in group.topics() {
-                server.create_topic(topic, QUEUES).map_err(Error::other)?;
+                let topic = namespace::wrap(namespace.as_deref(), topic);
+                server.create_topic(&topic, QUEUES).map_err(Error::other)?;
             }
         }
         Ok(())

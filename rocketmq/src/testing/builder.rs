@@ -230,7 +230,7 @@ impl AppBuilder {
     /// # Errors
     ///
     /// Those of [`run`](crate::run), in the same words: everything that is wrong with the configuration, the listeners
-    /// and the state.
+    /// and the state. Groups that are not ready within the [`limit`](Self::limit), each with what it lacks.
     pub async fn start(self) -> Result<App> {
         let Self { app, source, env, groups, limit, patience } = self;
         let mut draft = load(source, env)?;
@@ -242,8 +242,8 @@ impl AppBuilder {
         let decided = Decided::default();
         let app =
             app.send_hook(decided.clone()).under_test(draft, instruments.clone(), groups).start().await?;
-        app.ready().await;
         let app = App::new(app, instruments, limit, patience, decided, folder);
+        app.until_ready().await?;
         app.until_begun().await;
         Ok(app)
     }

@@ -272,14 +272,15 @@ impl App {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let topic = self.wire_name(topic);
         let messages = self.app().servers().values().flat_map(|server| server.messages(&topic));
-        messages.filter(|message| !own.contains(message.message_id().as_ref())).collect()
+        let messages = messages.filter(|message| !own.contains(message.message_id().as_ref()));
+        messages.map(|message| self.shown(message)).collect()
     }
 
     /// The messages that wait for their time, the next one first, and how long each still waits; those that are to be
     /// delivered again are among them.
     pub fn scheduled(&self) -> Vec<(Duration, MessageExt)> {
-        let mut scheduled: Vec<_> =
-            self.app().servers().values().flat_map(crate::embedded::Server::scheduled).collect();
+        let scheduled = self.app().servers().values().flat_map(crate::embedded::Server::scheduled);
+        let mut scheduled: Vec<_> = scheduled.map(|(left, message)| (left, self.shown(message))).collect();
         scheduled.sort_by_key(|(left, _)| *left);
         scheduled
     }
@@ -291,7 +292,8 @@ impl App {
     /// [`advance`](Self::advance) by more than six seconds has the server ask the check of their producer, and then
     /// again every 30 seconds, as brokers do.
     pub fn open_transactions(&self) -> Vec<MessageExt> {
-        self.app().servers().values().flat_map(crate::embedded::Server::half_messages).collect()
+        let open = self.app().servers().values().flat_map(crate::embedded::Server::half_messages);
+        open.map(|message| self.shown(message)).collect()
     }
 
     /// The server of the default cluster: to look into it, or to break it.
@@ -354,6 +356,12 @@ impl App {
             let known: Vec<_> = self.app().consumers().map(|(_, group, _)| group).collect();
             fail(&format!("there is no group `{group}`; there are: {}", known.join(", ")))
         }
+    }
+
+    /// A message as its sender and its listeners know it.
+    fn shown(&self, mut message: MessageExt) -> MessageExt {
+        message.strip_namespace(&self.app().namespace().unwrap_or_default());
+        message
     }
 
     /// A group or topic as it is on the wire.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::time;
 
 use super::{App, fail};
-use crate::consumer::{Open, PopQueue, Progress, QueueProgress};
+use crate::consumer::{Open, PopQueue, Progress, PushConsumer, QueueProgress};
 use crate::embedded::Server;
+use crate::error::{Error, Result};
 use crate::message::MessageQueue;
 use crate::producer::SendResult;
 
@@ -52,6 +53,45 @@ enum Scope<'a> {
 }
 
 impl App {
+    /// Waits until every group is ready, or says which ones are not.
+    pub(super) async fn until_ready(&self) -> Result<()> {
+        // Of the system: tokio's may be paused.
+        let begin = Instant::now();
+        loop {
+            if self.app().consumers().all(|(_, _, consumer)| consumer.is_ready()) {
+                return Ok(());
+            }
+            if self.limit < begin.elapsed() {
+                return Err(self.not_ready());
+            }
+            time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn not_ready(&self) -> Error {
+        let mut text = format!("this is not ready after {:?} (`AppBuilder::limit`):", self.limit);
+        let waiting = self.app().consumers().filter(|(_, _, consumer)| !consumer.is_ready());
+        for (cluster, group, consumer) in waiting {
+            let lacks = self.lacks(cluster, consumer);
+            text.push_str(&format!("\n  group {group} of cluster {cluster}: {lacks}"));
+        }
+        Error::other(text)
+    }
+
+    /// What keeps a consumer from being ready, as far as it can be seen.
+    fn lacks(&self, cluster: &str, consumer: &PushConsumer) -> String {
+        let (Some(server), Some(progress)) = (self.app().servers().get(cluster), consumer.progress()) else {
+            return consumer.state().to_string();
+        };
+        let missing = progress.topics.iter().filter(|topic| server.queues_of(topic) == 0);
+        let missing: Vec<&str> = missing.map(AsRef::as_ref).collect();
+        if missing.is_empty() {
+            let begun = progress.queues.iter().filter(|queue| 0 <= queue.pulled_to).count();
+            return format!("it has begun in {begun} queues");
+        }
+        format!("there is no topic {}", missing.join(", "))
+    }
+
     /// Waits until no message can be missed any more that is sent from now on: a group may begin at the end of a queue.
     pub(super) async fn until_begun(&self) {
         self.until(Scope::Start).await;
