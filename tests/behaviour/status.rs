@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rocketmq::config::{Config, NameServers, Startup};
-use rocketmq::{App, BadPayload, ConsumeResult, Delivery, Message, Next};
+use rocketmq::embedded::Server;
+use rocketmq::{App, BadPayload, ConsumeResult, Delivery, Listener, Message, Next};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::fake::nobody;
-use crate::server::block_on;
+use crate::server::{block_on, cluster};
 use crate::wait;
 
 /// The status code and the body of an answer.
@@ -84,6 +85,58 @@ fn the_page_says_what_an_application_does_from_its_start_to_its_end() -> Result<
         goes_on.add_permits(1);
         stopping.join_next().await.context("the shutdown ends")???;
         assert!(ask(page, "GET", "/livez").await.is_err(), "it has ended");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_group_in_two_clusters_is_ready_where_it_is_so_in_both() -> Result<()> {
+    block_on(async {
+        let (near, far) = (Server::builder().start().await?, Server::builder().start().await?);
+        near.create_topic("orders", 1)?;
+        let mut config = Config::default();
+        config.cluster = cluster(&near.name_server());
+        // Consumers are kept by the names of their clusters: this one comes before that of the default cluster.
+        config.clusters.insert("a-far-one".to_owned(), cluster(&far.name_server()));
+        config.health.listen = Some("127.0.0.1:0".parse()?);
+        let listener = || Listener::new("watched", "orders", "*", |_| async { ConsumeResult::Success });
+        let app = App::builder()
+            .without_linked_listeners()
+            .config_value(config)
+            .listener_with(listener())
+            .listener_with(listener().cluster("a-far-one"))
+            .start()
+            .await?;
+        let page = app.status_page().context("there is a status page")?;
+        wait::until("only the far cluster is not ready", async || {
+            let (code, text) = ask(page, "GET", "/readyz").await?;
+            Ok(code == 503 && text.contains("a-far-one") && text.lines().count() == 1)
+        })
+        .await?;
+        let health = app.health();
+        ensure!(!health.ready && !health.groups["watched"].ready, "{health:?}");
+        far.create_topic("orders", 1)?;
+        app.ready().await;
+        let health = app.health();
+        ensure!(health.ready && health.groups["watched"].ready, "{health:?}");
+
+        for is_paused in [false, true, false] {
+            match is_paused {
+                true => app.pause("watched")?,
+                false => app.resume("watched")?,
+            }
+            let health = app.health();
+            ensure!(health.ready && health.groups["watched"].paused == is_paused, "{health:?}");
+            let metrics = ask(page, "GET", "/metrics").await?.1;
+            for cluster in ["default", "a-far-one"] {
+                let labels = format!("{{cluster=\"{cluster}\",group=\"watched\"}}");
+                let line = format!("rocketmq_consumer_paused{labels} {}", u8::from(is_paused));
+                ensure!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+            }
+        }
+        app.shutdown().await?;
+        far.shutdown().await;
+        near.shutdown().await;
         Ok(())
     })
 }

@@ -112,10 +112,34 @@ pub struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupHealth {
-    /// What its consumer is doing.
+    /// What its consumer is doing. In several clusters it has several; then that of the worst one: a start that has failed,
+    /// or is not over, before a consumer that is shut down, that one before one that is not started yet.
     pub state: ServiceState,
-    /// It has its routes, knows its share of the queues, and has begun in each of them.
+    /// It has its routes, knows its share of the queues, and has begun in each of them, in all of its clusters.
     pub ready: bool,
+    /// It pulls no more messages until [`App::resume`]; it stays as ready as it was.
+    pub paused: bool,
+}
+
+impl GroupHealth {
+    fn of(consumer: &PushConsumer) -> Self {
+        Self { state: consumer.state(), ready: consumer.is_ready(), paused: consumer.is_suspended() }
+    }
+
+    /// That of a group that is in another cluster as well.
+    fn and(self, other: Self) -> Self {
+        let how_bad = |state: &ServiceState| match state {
+            ServiceState::Running => 0,
+            ServiceState::CreateJust => 1,
+            ServiceState::ShutdownAlready => 2,
+            ServiceState::StartFailed => 3,
+        };
+        Self {
+            state: std::cmp::max_by_key(self.state, other.state, how_bad),
+            ready: self.ready && other.ready,
+            paused: self.paused || other.paused,
+        }
+    }
 }
 
 impl App {
@@ -128,7 +152,7 @@ impl App {
     /// with `mode: pop` so is what the pops bring that wait at the brokers now, for
     /// [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at most.
     ///
-    /// The group keeps its queues, and stays as [ready](Self::health) as it was.
+    /// The group keeps its queues, and stays as ready as it was; its [health](Self::health) says that it is paused.
     ///
     /// # Errors
     ///
@@ -197,10 +221,12 @@ impl App {
     /// Whether everything does its work: what a readiness probe wants to know.
     pub fn health(&self) -> Health {
         let parts = &self.running.parts;
-        let health = |Member { group, consumer, .. }: &Member| {
-            (group.clone(), GroupHealth { state: consumer.state(), ready: consumer.is_ready() })
-        };
-        let groups: BTreeMap<_, _> = parts.consumers.iter().map(health).collect();
+        let mut groups: BTreeMap<String, GroupHealth> = BTreeMap::new();
+        for Member { group, consumer, .. } in &parts.consumers {
+            let health = GroupHealth::of(consumer);
+            let all = groups.get(group).map_or(health, |others| others.and(health));
+            groups.insert(group.clone(), all);
+        }
         let ready = !parts.stopping.is_cancelled() && groups.values().all(|group| group.ready);
         Health { ready, groups }
     }
@@ -479,6 +505,34 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_as_well_as_the_worst_of_its_consumers() {
+        use ServiceState::{CreateJust, Running, ShutdownAlready, StartFailed};
+
+        let health = |state, ready, paused| GroupHealth { state, ready, paused };
+        for (one, other, both) in [
+            (health(Running, true, false), health(Running, true, false), health(Running, true, false)),
+            (health(Running, true, true), health(Running, false, false), health(Running, false, true)),
+            (
+                health(Running, true, false),
+                health(CreateJust, false, false),
+                health(CreateJust, false, false),
+            ),
+            (
+                health(CreateJust, false, false),
+                health(ShutdownAlready, false, false),
+                health(ShutdownAlready, false, false),
+            ),
+            (
+                health(ShutdownAlready, true, false),
+                health(StartFailed, false, false),
+                health(StartFailed, false, false),
+            ),
+        ] {
+            assert_eq!((one.and(other), other.and(one)), (both, both));
+        }
+    }
 
     #[test]
     fn what_programs_await_is_compiled_here() {

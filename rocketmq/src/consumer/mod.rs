@@ -382,6 +382,11 @@ impl PushConsumer {
         }
     }
 
+    /// Whether it was [suspended](Self::suspend).
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.inner.running.get().is_some_and(|shared| shared.is_suspended())
+    }
+
     /// Changes how many messages this member hands over in a time; `None` is no limit. In place of the group's
     /// [`rate_limit`](ConsumerConfig::rate_limit), from now on; without effect on a consumer that does not run.
     pub fn set_rate_limit(&self, rate: Option<Rate>) {

@@ -22,7 +22,7 @@ pub(super) fn write(parts: &Parts) -> String {
 }
 
 fn consumers(page: &mut Page, parts: &Parts) {
-    let families: [Family<PushConsumer>; 2] = [
+    let families: [Family<PushConsumer>; 3] = [
         (
             "rocketmq_consumer_running",
             "gauge",
@@ -35,6 +35,9 @@ fn consumers(page: &mut Page, parts: &Parts) {
             "Whether the group has its routes and knows its queues.",
             |consumer| f64::from(consumer.is_ready()),
         ),
+        ("rocketmq_consumer_paused", "gauge", "Whether the application has paused the group.", |consumer| {
+            f64::from(consumer.is_suspended())
+        }),
     ];
     for (name, kind, help, read) in families {
         page.family(name, kind, help);
