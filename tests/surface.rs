@@ -297,6 +297,29 @@ async fn a_message_is_there_if_what_it_tells_of_is() {
 }
 
 #[tokio::test]
+async fn annotated_checks_go_with_annotated_listeners() {
+    let with =
+        |config: AppBuilder| config.without_linked_listeners().listener("mine", "t", "*", |_| async {});
+    // Neither the producer of the check is there, nor its state.
+    let app = with(App::builder().config_value(rocketmq::Config::default())).start().await.unwrap();
+    assert_eq!(app.deliver(Message::new("t").body("x")).await.fate(), Fate::Acknowledged);
+
+    let app = with(App::builder().config(FILE)).start().await.unwrap();
+    let orders = app.producer("orders").unwrap();
+    let text = orders.send_in_transaction(Message::new("t").body("x"), async { Transaction::Commit }).await;
+    let text = text.unwrap_err().to_string();
+    assert!(text.contains("#[rocketmq::transaction(producer ="), "{text}");
+
+    let app = with(App::builder().config(FILE)).transaction("orders", |_| async { Transaction::Commit });
+    let app = app.groups(["caches"]).start().await.unwrap();
+    assert_eq!(app.deliver(Message::new("changes").body("x")).await.listener(), "surface::on_change");
+    let orders = app.producer("orders").unwrap();
+    orders.send_in_transaction(Message::new("t").body("x"), async { Transaction::Unknown }).await.unwrap();
+    app.advance(Duration::from_secs(40)).await;
+    assert_eq!(app.handled("t").await.len(), 1);
+}
+
+#[tokio::test]
 async fn an_application_inside_of_a_program() -> Result<(), rocketmq::Error> {
     let (measured, mut times) = tokio::sync::mpsc::channel(16);
     let app = rocketmq::App::builder()

@@ -271,10 +271,16 @@ impl AppBuilder {
     #[cfg(feature = "testing")]
     pub(crate) fn under_test(
         mut self,
-        draft: Draft,
+        mut draft: Draft,
         instruments: Instruments,
         chosen: Option<Vec<String>>,
     ) -> Self {
+        if self.without_linked && chosen.is_some() {
+            // Nor does the file ask for checks that are left out.
+            let is_given = |producer: &str| self.checks.iter().any(|(name, _)| name == producer);
+            let producers = draft.loaded.config.producers.iter_mut();
+            producers.for_each(|(name, config)| config.transaction &= is_given(name));
+        }
         self.source = Source::Loaded(Box::new(draft));
         self.instruments = instruments;
         self.chosen = chosen;
@@ -305,7 +311,9 @@ impl AppBuilder {
                 instruments,
                 ..
             } = self;
-            let annotated = if without_linked { Vec::new() } else { listeners().collect() };
+            // Of those that are linked, the groups that were chosen are taken nevertheless.
+            let without_listeners = without_linked && chosen.is_none();
+            let annotated = if without_listeners { Vec::new() } else { listeners().collect() };
             let checks = Checks {
                 annotated: if without_linked { Vec::new() } else { checks().collect() },
                 by_hand: by_name,

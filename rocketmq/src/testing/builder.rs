@@ -77,15 +77,20 @@ impl AppBuilder {
     }
 
     /// Takes the listeners of these groups only, in place of all that are linked into the test; beside them, those of
-    /// [`listener`](Self::listener). Groups of the file that have no listener then are no mistake.
+    /// [`listener`](Self::listener). Groups of the file that have no listener then are no mistake. Annotated checks of
+    /// transactions stay, and need their producers and state.
     pub fn groups<G: Into<String>>(mut self, groups: impl IntoIterator<Item = G>) -> Self {
         self.groups.get_or_insert_default().extend(groups.into_iter().map(Into::into));
         self
     }
 
-    /// Takes none of the annotated listeners, but for those of [`groups`](Self::groups): for a test that has its own. Annotated
-    /// checks of transactions stay, and need their producers and state.
+    /// Takes none of the annotated listeners, but for those of [`groups`](Self::groups), and none of the annotated checks of
+    /// transactions: for a test that has its own.
+    ///
+    /// A producer of the file that has no check then is no mistake, but cannot send in transactions:
+    /// [`transaction`](Self::transaction) gives it one.
     pub fn without_linked_listeners(mut self) -> Self {
+        self.app = self.app.without_linked_listeners();
         self.groups.get_or_insert_default();
         self
     }
