@@ -304,7 +304,7 @@ impl PushConsumer {
     async fn offsets(&self, client: &Arc<MqClient>) -> Result<OffsetStore> {
         let group = namespace::wrap(client.config().namespace.as_deref(), self.group());
         if !self.inner.way.broadcasting {
-            return Ok(OffsetStore::Brokers { client: Arc::clone(client), group });
+            return Ok(OffsetStore::at_brokers(Arc::clone(client), group));
         }
         let opened = LocalOffsets::open(client.config(), &group).await;
         opened.map(OffsetStore::Local).map_err(|error| Error::consumer(self.group(), error))

@@ -40,7 +40,13 @@ impl StoredOffset {
     }
 
     /// What has come of telling the broker. A doubt that came meanwhile stays.
+    ///
+    /// The first offset is doubted at once: of two members whose first offsets in a topic reach a broker together, it may
+    /// keep only one's. Source: `ConsumerOffsetManager.commitOffset`.
     pub(crate) fn learn(&mut self, told: Told) {
+        if self.offset.is_none() && told.stored.is_some() {
+            self.doubt();
+        }
         self.offset = told.stored.or(self.offset);
         self.settled = told.settled.unwrap_or(self.settled);
     }
@@ -74,6 +80,17 @@ mod tests {
             [5, 6, 4].map(|offset| stored.due(Some(offset))),
             [None, Some(Due::Moved(6)), Some(Due::Moved(4))]
         );
+    }
+
+    #[test]
+    fn the_first_one_is_asked_for_again_once() {
+        let mut stored = StoredOffset::default();
+        stored.learn(Told { stored: Some(5), settled: None });
+        assert_eq!(stored.due(Some(5)), Some(Due::Doubted { offset: 5, doubts: 1 }));
+        stored.learn(Told { stored: None, settled: Some(1) });
+        assert_eq!(stored.due(Some(5)), None);
+        stored.learn(Told { stored: Some(6), settled: None });
+        assert_eq!(stored.due(Some(6)), None);
     }
 
     #[test]

@@ -274,6 +274,8 @@ mod tests {
         first.unwrap().0.acknowledge();
         assert_eq!(queue.due(true), Some(Due::Moved(7)));
         queue.learn(Told { stored: Some(7), settled: None });
+        assert_eq!(queue.due(true), Some(Due::Doubted { offset: 7, doubts: 1 }), "the first one");
+        queue.learn(Told { stored: None, settled: Some(1) });
         assert_eq!(queue.due(true), None);
     }
 
@@ -281,12 +283,12 @@ mod tests {
     fn who_commits_by_hand_has_told_again_what_he_committed() {
         let queue = queue(0, 4);
         queue.take(4).unwrap().0.acknowledge();
-        queue.learn(Told { stored: Some(2), settled: None });
+        queue.learn(Told { stored: Some(2), settled: Some(1) });
         assert_eq!(queue.due(false), None);
         queue.doubt_stored();
         assert_eq!(queue.due(true), Some(Due::Moved(4)));
-        assert_eq!(queue.due(false), Some(Due::Doubted { offset: 2, doubts: 1 }));
-        queue.learn(Told { stored: None, settled: Some(1) });
+        assert_eq!(queue.due(false), Some(Due::Doubted { offset: 2, doubts: 2 }));
+        queue.learn(Told { stored: None, settled: Some(2) });
         assert_eq!(queue.due(false), None);
     }
 

@@ -81,7 +81,7 @@ impl Running {
         });
         let group = namespace::wrap(namespace, group);
         Arc::new(Self {
-            offsets: OffsetStore::Brokers { client: Arc::clone(&client), group: Arc::clone(&group) },
+            offsets: OffsetStore::at_brokers(Arc::clone(&client), Arc::clone(&group)),
             group,
             strategy,
             config,
