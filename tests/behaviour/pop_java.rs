@@ -43,7 +43,7 @@ async fn java_and_this_library_share_the_messages_of_a_group_and_answer_for_each
     let mut config = pop_config();
     config.pop.invisible_time = LONG;
     let steady_member = consume(&server, &steady, &steady, config, by_steady.listener()).await?;
-    let pause = Duration::from_millis(50);
+    let pause = Duration::from_millis(500);
     let victim = Program::start_popping(&server, &dying, &dying, pause, INVISIBLE_TIME, &by_victim)?;
     // Members of Java only follow.
     for group in [&steady, &dying] {
@@ -84,11 +84,8 @@ async fn java_and_this_library_share_the_messages_of_a_group_and_answer_for_each
         Ok(50 < by_java(&mut java, &dying, "done").await?.len() && 50 < by_victim.count())
     })
     .await?;
-    let begun = victim.begun.clone();
-    victim.kill().await?;
+    let taken_along = victim.kill_at_work(&by_victim).await?;
     let sent = stream.stop().await;
-    let taken_along: BTreeSet<_> = begun.bodies().difference(&by_victim.bodies()).cloned().collect();
-    ensure!(!taken_along.is_empty(), "it was killed when it had nothing");
     wait::until_within(COMES_AGAIN, "Java has handled what was left", async || {
         let by_java: BTreeSet<_> = by_java(&mut java, &dying, "done").await?.into_iter().collect();
         let by_victim = by_victim.bodies();

@@ -1,5 +1,6 @@
 //! A program of its own, such as `tests/member.rs`: a member that is killed, or told to stop.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::{self, Instant};
 
 use crate::seen::Seen;
 use crate::server::{Server, unique};
+use crate::wait;
 
 /// A running program. Dropping it kills it.
 pub(crate) struct Program {
@@ -133,6 +135,16 @@ impl Program {
     pub(crate) async fn kill(mut self) -> Result<()> {
         self.process.kill().await?;
         self.end().await.map(drop)
+    }
+
+    /// The same in the middle of its work; `done` is what it has finished. Returns what it had begun with.
+    pub(crate) async fn kill_at_work(self, done: &Seen) -> Result<BTreeSet<String>> {
+        let begun = self.begun.clone();
+        let in_hand = || -> BTreeSet<_> { begun.bodies().difference(&done.bodies()).cloned().collect() };
+        wait::until("it has something to do", async || Ok(!in_hand().is_empty())).await?;
+        self.kill().await?;
+        ensure!(!in_hand().is_empty(), "it was killed when it had nothing");
+        Ok(in_hand())
     }
 
     /// SIGTERM, once; waits for its end, for at most `limit`.
