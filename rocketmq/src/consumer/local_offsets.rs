@@ -49,12 +49,16 @@ pub(super) enum LocalOffsetsError {
 
 /// The offsets of one member of a broadcast group.
 #[derive(Debug)]
-pub(crate) struct LocalOffsets {
+pub(crate) struct LocalOffsets(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
     path: PathBuf,
     table: Mutex<Offsets>,
     is_changed: AtomicBool,
-    /// One writer at a time, and nobody writes an older table after a newer one. Also what keeps other members out.
-    lock: Arc<Mutex<File>>,
+    /// Keeps other members out. Whoever writes holds it from before he looks at the table, so that no older table comes after
+    /// a newer one; `None` once it is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl LocalOffsets {
@@ -76,45 +80,53 @@ impl LocalOffsets {
             Err(TryLockError::Error(source)) => return Err(io_error(&lock_path)(source)),
         }
         let table = Mutex::new(load(&path)?);
-        Ok(Self { path, table, is_changed: AtomicBool::new(false), lock: Arc::new(Mutex::new(lock)) })
+        let lock = Mutex::new(Some(lock));
+        Ok(Self(Arc::new(Kept { path, table, is_changed: AtomicBool::new(false), lock })))
     }
 
     pub(super) fn get(&self, queue: &MessageQueue) -> Option<i64> {
-        self.table().get(queue).copied()
+        self.0.table().get(queue).copied()
     }
 
     /// Notes an offset, to be [written](Self::flush).
     pub(super) fn put(&self, queue: &MessageQueue, offset: i64) {
-        let before = self.table().insert(queue.clone(), offset);
+        let before = self.0.table().insert(queue.clone(), offset);
         if before != Some(offset) {
-            self.is_changed.store(true, Ordering::Release);
+            self.0.is_changed.store(true, Ordering::Release);
         }
     }
 
-    /// Writes the file, if something has changed.
+    /// Writes the file, if something has changed; what is being written already is written when this returns.
     pub(super) async fn flush(&self) -> Result<(), LocalOffsetsError> {
-        if !self.is_changed.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        let kept = Arc::clone(&self.0);
+        let written = task::spawn_blocking(move || kept.write()).await;
+        let written = written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        if written.map_err(io_error(&self.0.path))? {
+            debug!(path = %self.0.path.display(), "offsets written");
         }
-        let (path, text, lock) =
-            (self.path.clone(), write_offset_table(&self.table()), Arc::clone(&self.lock));
-        let written = task::spawn_blocking(move || {
-            let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            replace(&path, &text)
-        });
-        let written = written.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        written.map_err(|source| {
-            self.is_changed.store(true, Ordering::Release);
-            io_error(&self.path)(source)
-        })?;
-        debug!(path = %self.path.display(), "offsets written");
         Ok(())
     }
 
     /// Lets other members have the file. From here on nothing is written.
     pub(super) fn close(&self) {
-        // Where it cannot be unlocked now, it is with the end of the consumer.
-        let _ = self.lock.lock().unwrap_or_else(PoisonError::into_inner).unlock();
+        drop(self.0.lock().take());
+    }
+}
+
+impl Kept {
+    /// Whether there was something to be written.
+    fn write(&self) -> io::Result<bool> {
+        let lock = self.lock();
+        if lock.is_none() || !self.is_changed.swap(false, Ordering::AcqRel) {
+            return Ok(false);
+        }
+        let text = write_offset_table(&self.table());
+        replace(&self.path, &text).inspect_err(|_| self.is_changed.store(true, Ordering::Release))?;
+        Ok(true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, Offsets> {
@@ -271,6 +283,30 @@ mod tests {
         offsets.flush().await.unwrap();
         fs::remove_file(folder.file()).unwrap();
         offsets.put(&queue(0), 1);
+        offsets.flush().await.unwrap();
+        assert!(!folder.file().exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_is_written_before_the_next_flush_returns_and_nothing_after_the_end() {
+        let folder = Folder::new("closed");
+        let offsets = LocalOffsets::open_in(&folder.0).unwrap();
+        offsets.put(&queue(0), 1);
+        {
+            // Somebody writes, and is given up; the next one waits for him.
+            let turn = offsets.0.lock();
+            let (mut first, mut second) = (Box::pin(offsets.flush()), Box::pin(offsets.flush()));
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(first.as_mut().poll(context).is_pending());
+            drop(first);
+            assert!(second.as_mut().poll(context).is_pending());
+            drop(turn);
+            second.await.unwrap();
+        }
+        assert!(folder.file().exists());
+        fs::remove_file(folder.file()).unwrap();
+        offsets.put(&queue(0), 2);
+        offsets.close();
         offsets.flush().await.unwrap();
         assert!(!folder.file().exists());
     }
