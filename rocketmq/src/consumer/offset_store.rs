@@ -65,10 +65,9 @@ impl OffsetStore {
                 let known = self.read(queue).await?;
                 // Another member may be further, if this one was gone for long.
                 if known.is_some_and(|known| offset <= known) {
-                    return Ok(Told { stored: None, settled: Some(doubts) });
+                    return Ok(Told::Known { doubts });
                 }
-                let told = self.write(queue, offset).await?;
-                Ok(Told { settled: told.stored.map(|_| doubts), ..told })
+                self.write(queue, offset).await
             }
         }
     }
@@ -89,9 +88,8 @@ impl OffsetStore {
             }
         };
         debug!(%queue, offset, is_to_stay, "offset stored");
-        // A slave has it for as long as its master is gone: that is told again once it comes back, even if nothing has been
-        // handled since.
-        Ok(Told { stored: is_to_stay.then_some(offset), settled: None })
+        // What a slave has is told again once its master comes back, even if nothing has been handled since.
+        Ok(if is_to_stay { Told::Stored(offset) } else { Told::AtSlave })
     }
 
     /// Brings to the disk what is kept on this machine.

@@ -20,17 +20,20 @@ pub(crate) struct StoredOffset {
 pub(crate) enum Due {
     /// This offset, which it has not been told yet.
     Moved(i64),
-    /// The same as before, if it has none, or a smaller one; then `doubts` of the doubts are settled.
+    /// The same as before, if it has none, or a smaller one; once it has it, `doubts` of the doubts are settled.
     Doubted { offset: i64, doubts: u64 },
 }
 
 /// What has come of telling it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// The offset that is stored where it is to stay.
-    pub(crate) stored: Option<i64>,
-    /// So many doubts are settled: the broker has the offset after all, or has it again.
-    pub(crate) settled: Option<u64>,
+pub(crate) enum Told {
+    /// It has taken this offset. That settles no doubt: it may keep only one of several that reach it together, where it has
+    /// none of the topic and group, as after a loss. Source: `ConsumerOffsetManager.commitOffset`.
+    Stored(i64),
+    /// A slave has taken it, for as long as its master is gone.
+    AtSlave,
+    /// It was asked, and has the offset, or a larger one: so many doubts are settled.
+    Known { doubts: u64 },
 }
 
 impl StoredOffset {
@@ -39,16 +42,17 @@ impl StoredOffset {
         self.offset = Some(offset);
     }
 
-    /// What has come of telling the broker. A doubt that came meanwhile stays.
-    ///
-    /// The first offset is doubted at once: of two members whose first offsets in a topic reach a broker together, it may
-    /// keep only one's. Source: `ConsumerOffsetManager.commitOffset`.
+    /// What has come of telling the broker. A doubt that came meanwhile stays; the first offset is doubted at once.
     pub(crate) fn learn(&mut self, told: Told) {
-        if self.offset.is_none() && told.stored.is_some() {
-            self.doubt();
+        match told {
+            Told::Stored(offset) => {
+                if self.offset.replace(offset).is_none() {
+                    self.doubt();
+                }
+            }
+            Told::AtSlave => {}
+            Told::Known { doubts } => self.settled = doubts,
         }
-        self.offset = told.stored.or(self.offset);
-        self.settled = told.settled.unwrap_or(self.settled);
     }
 
     /// The broker may have lost what it had stored.
@@ -85,11 +89,13 @@ mod tests {
     #[test]
     fn the_first_one_is_asked_for_again_once() {
         let mut stored = StoredOffset::default();
-        stored.learn(Told { stored: Some(5), settled: None });
+        stored.learn(Told::AtSlave);
+        assert_eq!(stored.due(Some(5)), Some(Due::Moved(5)));
+        stored.learn(Told::Stored(5));
         assert_eq!(stored.due(Some(5)), Some(Due::Doubted { offset: 5, doubts: 1 }));
-        stored.learn(Told { stored: None, settled: Some(1) });
+        stored.learn(Told::Known { doubts: 1 });
         assert_eq!(stored.due(Some(5)), None);
-        stored.learn(Told { stored: Some(6), settled: None });
+        stored.learn(Told::Stored(6));
         assert_eq!(stored.due(Some(6)), None);
     }
 
@@ -105,11 +111,14 @@ mod tests {
             [None, Some(5), Some(6)].map(|offset| stored.due(offset)),
             [first, first, Some(Due::Moved(6))]
         );
-        // The broker went once more while it was told.
+        // The broker went once more while it was asked.
         stored.doubt();
-        stored.learn(Told { stored: None, settled: Some(2) });
-        assert_eq!(stored.due(Some(5)), Some(Due::Doubted { offset: 5, doubts: 3 }));
-        stored.learn(Told { stored: Some(5), settled: Some(3) });
+        stored.learn(Told::Known { doubts: 2 });
+        let again = Some(Due::Doubted { offset: 5, doubts: 3 });
+        assert_eq!(stored.due(Some(5)), again);
+        stored.learn(Told::Stored(5));
+        assert_eq!(stored.due(Some(5)), again, "it may have kept another one only");
+        stored.learn(Told::Known { doubts: 3 });
         assert_eq!(stored.due(Some(5)), None);
     }
 }

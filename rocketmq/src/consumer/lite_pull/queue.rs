@@ -273,9 +273,9 @@ mod tests {
         assert_eq!(queue.due(true), Some(Due::Moved(5)), "delivered is not consumed");
         first.unwrap().0.acknowledge();
         assert_eq!(queue.due(true), Some(Due::Moved(7)));
-        queue.learn(Told { stored: Some(7), settled: None });
+        queue.learn(Told::Stored(7));
         assert_eq!(queue.due(true), Some(Due::Doubted { offset: 7, doubts: 1 }), "the first one");
-        queue.learn(Told { stored: None, settled: Some(1) });
+        queue.learn(Told::Known { doubts: 1 });
         assert_eq!(queue.due(true), None);
     }
 
@@ -283,12 +283,13 @@ mod tests {
     fn who_commits_by_hand_has_told_again_what_he_committed() {
         let queue = queue(0, 4);
         queue.take(4).unwrap().0.acknowledge();
-        queue.learn(Told { stored: Some(2), settled: Some(1) });
+        queue.learn(Told::Stored(2));
+        queue.learn(Told::Known { doubts: 1 });
         assert_eq!(queue.due(false), None);
         queue.doubt_stored();
         assert_eq!(queue.due(true), Some(Due::Moved(4)));
         assert_eq!(queue.due(false), Some(Due::Doubted { offset: 2, doubts: 2 }));
-        queue.learn(Told { stored: None, settled: Some(2) });
+        queue.learn(Told::Known { doubts: 2 });
         assert_eq!(queue.due(false), None);
     }
 
