@@ -106,7 +106,8 @@ impl Seen {
         // The sender lives as long as `self`.
         let waited = time::timeout(limit, changes.wait_for(|()| is_so(&self.handled()))).await.is_ok();
         if !waited {
-            bail!("waited {limit:?} in vain until {what}: {} were", self.count());
+            let bodies: Vec<_> = self.bodies().into_iter().take(10).collect();
+            bail!("waited {limit:?} in vain until {what}: {} were, such as {bodies:?}", self.count());
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
@@ -27,6 +28,9 @@ const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// How long the end of a [`Line`] is waited for.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A request that came so long ago is at rest where the peer lets it wait. What came just now is on the way through the peer's
+/// threads, and is carried out also where the connection has ended meanwhile.
+const AT_REST_AFTER: Duration = Duration::from_millis(500);
 
 /// How a client connects and what it adds to its requests.
 #[derive(Debug, Clone)]
@@ -259,7 +263,13 @@ impl RemotingClient {
     pub(crate) fn line(&self, address: &Address) -> Line {
         let tasks = self.tasks.child();
         let peer = Mutex::new(self.open(address, Arc::new(NotAsked), &tasks));
-        Line { remoting: self.clone(), peer, address: Arc::clone(address), tasks }
+        Line {
+            remoting: self.clone(),
+            peer,
+            address: Arc::clone(address),
+            tasks,
+            asked: watch::Sender::default(),
+        }
     }
 
     fn open(&self, address: &Address, inbound: Arc<dyn Inbound>, tasks: &Tasks) -> Peer {
@@ -320,6 +330,25 @@ pub(crate) struct Line {
     peer: Mutex<Peer>,
     address: Address,
     tasks: Tasks,
+    asked: watch::Sender<Asked>,
+}
+
+/// What is asked over a [`Line`].
+#[derive(Debug, Default)]
+struct Asked {
+    is_closed: bool,
+    waiting: usize,
+    /// When the last one was asked.
+    last: Option<Instant>,
+}
+
+/// A request that waits for its answer, for as long as this lives.
+struct Asking<'a>(&'a watch::Sender<Asked>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|asked| asked.waiting -= 1);
+    }
 }
 
 impl Line {
@@ -333,8 +362,21 @@ impl Line {
         request: &R,
         limit: Duration,
     ) -> Result<RemotingCommand, RequestError> {
+        let _asking =
+            self.ask().ok_or_else(|| RequestError::ShutDown { address: Arc::clone(&self.address) })?;
         let frame = self.remoting.frame(&self.address, R::CODE, request, Bytes::new())?;
         self.remoting.watch(&self.address, R::CODE, self.send(frame, limit.into())).await
+    }
+
+    fn ask(&self) -> Option<Asking<'_>> {
+        let is_open = self.asked.send_if_modified(|asked| {
+            if !asked.is_closed {
+                asked.waiting += 1;
+                asked.last = Some(Instant::now());
+            }
+            !asked.is_closed
+        });
+        is_open.then(|| Asking(&self.asked))
     }
 
     async fn send(&self, frame: Frame, limit: TimeLimit) -> Result<RemotingCommand, RequestError> {
@@ -351,17 +393,31 @@ impl Line {
         self.peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it, and with it what is asked over it; returns once the peer has ended it as well, which gets a moment for that.
-    /// What the peer had answered before is not lost.
+    /// Ends it, and with it what waits at the peer for an answer; returns once the peer has ended it as well, which gets a
+    /// moment for that. What the peer had answered before is not lost.
+    ///
+    /// Nothing more can be asked from now on. What was asked just now gets [half a second](AT_REST_AFTER) to be answered.
     pub(crate) async fn close(&self) {
-        self.tasks.cancel();
+        // Also where this is not awaited to its end.
+        let end = self.tasks.stopping().clone().drop_guard();
+        let mut asked = self.asked.subscribe();
+        let mut last = None;
+        self.asked.send_modify(|asked| {
+            asked.is_closed = true;
+            last = asked.last;
+        });
+        if let Some(last) = last {
+            // Which of the two it was does not matter.
+            let _ = time::timeout_at(last + AT_REST_AFTER, asked.wait_for(|asked| asked.waiting == 0)).await;
+        }
+        drop(end);
         // What is still there then has its own limit.
         let _ = self.tasks.join(CLOSE_TIMEOUT).await;
     }
 
-    /// Whether its owner has closed it.
+    /// Whether its owner closes it, or has done so.
     pub(crate) fn is_closed(&self) -> bool {
-        self.tasks.stopping().is_cancelled()
+        self.asked.borrow().is_closed
     }
 }
 
@@ -490,6 +546,7 @@ impl RemotingSettings {
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
     use tokio::task::JoinSet;
     use tokio_util::sync::CancellationToken;
 
@@ -535,8 +592,7 @@ mod tests {
         (address, tasks)
     }
 
-    #[tokio::test]
-    async fn a_request_goes_once_more_over_a_new_connection_where_a_broker_is_shutting_down() {
+    fn client() -> RemotingClient {
         let settings = RemotingSettings {
             connect_timeout: PATIENCE,
             limits: LIMITS,
@@ -546,7 +602,69 @@ mod tests {
             request_type: RequestType::Plain,
             hooks: RpcHooks::default(),
         };
-        let client = RemotingClient::new(settings, Arc::new(NotAsked), Tasks::default());
+        RemotingClient::new(settings, Arc::new(NotAsked), Tasks::default())
+    }
+
+    /// Keeps what it is asked.
+    struct Keeps(mpsc::Sender<Answer>);
+
+    impl Inbound for Keeps {
+        fn request(&self, _: &Address, _: RemotingCommand, answer: Answer) {
+            let _ = self.0.try_send(answer);
+        }
+    }
+
+    /// A broker that answers what it was asked once the test says so.
+    async fn keeping() -> (Address, mpsc::Receiver<Answer>, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().into();
+        let (own, (keep, kept), mut tasks) = (Arc::clone(&address), mpsc::channel(1), JoinSet::new());
+        tasks.spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (_peer, mut requests) = Peer::new(Arc::clone(&own), HeaderForm::Json);
+            let never = CancellationToken::new();
+            serve(stream.into_split(), &own, &mut requests, &Keeps(keep), LIMITS, &never).await;
+        });
+        (address, kept, tasks)
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_closed_ends_what_waits_and_lets_what_was_asked_just_now_be_answered() {
+        let request = GetMaxOffset { topic: "t".into(), queue_id: 0 };
+        for is_answered in [true, false] {
+            let (address, mut kept, _tasks) = keeping().await;
+            let line = client().line(&address);
+            let asked_at = Instant::now();
+            let asking = line.request(&request, PATIENCE);
+            let closing = async {
+                let answer = kept.recv().await.unwrap();
+                let close = line.close();
+                let late = async {
+                    let refused = line.request(&request, PATIENCE).await.unwrap_err();
+                    assert!(matches!(refused, RequestError::ShutDown { .. }), "{refused}");
+                    if is_answered {
+                        answer.send(RemotingCommand::response(ResponseCode::SUCCESS, None));
+                        return None;
+                    }
+                    Some(answer)
+                };
+                tokio::join!(biased; close, late)
+            };
+            let (answer, _) = tokio::join!(asking, closing);
+
+            assert!(line.is_closed());
+            if is_answered {
+                assert_eq!(answer.unwrap().response_code(), ResponseCode::SUCCESS);
+            } else {
+                assert!(matches!(answer.unwrap_err(), RequestError::Disconnected { .. }));
+                assert!(AT_REST_AFTER <= asked_at.elapsed(), "it was at rest: {:?}", asked_at.elapsed());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_once_more_over_a_new_connection_where_a_broker_is_shutting_down() {
+        let client = client();
         let request = GetMaxOffset { topic: "t".into(), queue_id: 0 };
         for (connections, expected) in [(1, ResponseCode::SUCCESS), (2, ResponseCode::GO_AWAY)] {
             let (address, _shared) = leaving(connections).await;

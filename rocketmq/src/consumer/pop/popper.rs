@@ -383,7 +383,10 @@ impl Popper {
         let Self { shared, queue, popping, waiting, aged, renewing, .. } = self;
         shared.releases.at(&queue.queue.broker_name).spawn("give back", async move {
             // First, or it might bring again what is given back.
-            queue.give_up_pop().await;
+            let popped = async { Some(popping?.await) };
+            let ((), popped) = tokio::join!(queue.give_up_pop(), popped);
+            let popped = popped.map_or_else(Vec::new, |popped| leases_of(&shared, &queue, popped));
+            queue.add(popped.len());
             let mut aged: Vec<_> = aged.into_iter().map(|held| held.lease).collect();
             if let Some(renewing) = renewing {
                 for (at, lease) in renewing.await {
@@ -392,21 +395,21 @@ impl Popper {
                     }
                 }
             }
-            let leases = aged.into_iter().chain(waiting.into_iter().map(|held| held.lease)).collect();
-            Arc::clone(&shared).give_back(Arc::clone(&queue), leases).await;
-            let Some(popping) = popping else { return };
-            let Popped { received, answer, .. } = popping.await;
-            let Some(Ok(PopAnswer::Found { header, body })) = answer else { return };
-            let broker_name = &queue.queue.broker_name;
-            let read = answer::read(&header, body, broker_name, &shared.group, shared.max_body_bytes);
-            let Ok(contents) = read else { return };
-            let time = shared.config.pop.invisible_time;
-            let handles = contents.messages.into_iter().map(|(_, handle)| handle);
-            let leases: Vec<_> = handles.map(|handle| Lease::new(handle, received, time)).collect();
-            queue.add(leases.len());
-            shared.give_back(queue, leases).await;
+            let waiting = waiting.into_iter().map(|held| held.lease);
+            shared.give_back(queue, aged.into_iter().chain(waiting).chain(popped).collect()).await;
         });
     }
+}
+
+/// What a pop brought that no handler will see.
+fn leases_of(shared: &Shared, queue: &PopQueue, popped: Popped) -> Vec<Lease> {
+    let Popped { received, answer: Some(Ok(PopAnswer::Found { header, body })), .. } = popped else {
+        return Vec::new();
+    };
+    let broker_name = &queue.queue.broker_name;
+    let read = answer::read(&header, body, broker_name, &shared.group, shared.max_body_bytes);
+    let handles = read.into_iter().flat_map(|contents| contents.messages).map(|(_, handle)| handle);
+    handles.map(|handle| Lease::new(handle, received, shared.config.pop.invisible_time)).collect()
 }
 
 /// What is asked for now.

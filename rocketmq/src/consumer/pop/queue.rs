@@ -74,7 +74,7 @@ impl PopQueue {
     }
 
     /// Gives up the pop that waits at the broker; returns once the broker has forgotten it. What it has brought by then is
-    /// kept.
+    /// kept. One that was asked just now is at work at the broker and could not be given up: it is waited for a moment.
     pub(super) async fn give_up_pop(&self) {
         let line = self.lock_line().take();
         if let Some(line) = line {
