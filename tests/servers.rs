@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rocketmq_tests::{Apache, ServerKind, Setup, Version, servers};
+use rocketmq_tests::{Apache, JavaProgram, ServerKind, Setup, Version, servers};
 use tokio::runtime::Runtime;
 
 /// The releases that can be had on this machine.
@@ -43,6 +43,19 @@ fn a_shared_server_outlives_the_runtime_that_started_it() -> Result<()> {
         let second = Runtime::new()?.block_on(Apache::shared(version))?;
         assert!(std::ptr::eq(first, second));
         assert!(is_listening(first.broker_addr()));
+    }
+    Ok(())
+}
+
+/// Who uses Java's client has a supervisor for that.
+#[tokio::test]
+async fn a_java_program_whose_client_does_not_start_is_started_again() -> Result<()> {
+    const SOURCE: &str = include_str!("harness/java/Strategies.java");
+    for version in releases()? {
+        let nobody = ["room", "127.0.0.1:1", "topic", "east"];
+        let mut java = JavaProgram::start(version, "Strategies", SOURCE, &nobody).await?;
+        let error = java.lines("owns", 1).await.unwrap_err().to_string();
+        assert_eq!(error.matches("Exception in thread \"main\"").count(), 3, "{version}: {error}");
     }
     Ok(())
 }

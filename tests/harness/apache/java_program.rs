@@ -2,17 +2,20 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::Version;
 use super::jars::Jars;
 use super::java;
 use super::process::Process;
 use super::run_dir::RunDir;
+use super::supervisor::Signal;
 use super::wait;
 
 /// What a JVM needs to compile and start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Java's client gives up where the first request of its start fails, which happens on a busy machine.
+const STARTS: u32 = 3;
 
 /// A small program against a release's own client, in one source file: what Apache's users would write.
 ///
@@ -20,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct JavaProgram {
     process: Process,
+    command: Command,
+    starts_left: u32,
+    /// How much of the output is of earlier starts.
+    old_output: usize,
 }
 
 impl JavaProgram {
@@ -41,9 +48,35 @@ impl JavaProgram {
         // A file in the place of a class is compiled in memory.
         command.arg("-cp").arg(format!("{}/*", jars.folder.display())).arg(source).args(arguments);
         command.env_remove("NAMESRV_ADDR");
-        let mut process = Process::new(format!("{name} {version}"), home);
-        process.spawn(&command)?;
-        Ok(Self { process })
+        let process = Process::new(format!("{name} {version}"), home);
+        let mut program = Self { process, command, starts_left: STARTS, old_output: 0 };
+        program.spawn()?;
+        Ok(program)
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        self.starts_left -= 1;
+        self.old_output = self.output().len();
+        self.process.spawn(&self.command)
+    }
+
+    fn output(&self) -> String {
+        let output = fs::read(self.process.home().output()).unwrap_or_default();
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// Starts it again if its client could not be started, also where threads of that client keep it alive.
+    async fn ensure_alive(&mut self) -> Result<()> {
+        let alive = self.process.ensure_alive();
+        let output = self.output();
+        let client_did_not_start = output.get(self.old_output..).is_some_and(|output| {
+            output.contains("Impl.start(") && output.contains("remoting.exception.Remoting")
+        });
+        if !client_did_not_start {
+            return alive;
+        }
+        self.process.end(Signal::Kill).await?;
+        if self.starts_left == 0 { bail!("its client could not be started") } else { self.spawn() }
     }
 
     /// Waits until it has printed so many lines that begin with `prefix`, and returns what follows there.
@@ -52,13 +85,11 @@ impl JavaProgram {
     ///
     /// It does not in time, or ends before; the error holds the end of its output.
     pub async fn lines(&mut self, prefix: &str, count: usize) -> Result<Vec<String>> {
-        let process = &mut self.process;
         let mut found = Vec::new();
         let printed = wait::until(PATIENCE, &format!("{count} lines {prefix:?}"), async || {
             // Before its output is read: what it printed last counts, too.
-            let alive = process.ensure_alive();
-            let output = fs::read(process.home().output()).unwrap_or_default();
-            let output = String::from_utf8_lossy(&output);
+            let alive = self.ensure_alive().await;
+            let output = self.output();
             found = output.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect();
             if found.len() < count { alive.map(|()| false) } else { Ok(true) }
         })
