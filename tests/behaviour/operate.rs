@@ -23,6 +23,7 @@ on_all_servers_at_once! { Shared:
     what_a_consumer_does_is_shown_to_operators,
     what_a_consumer_that_pops_does_is_shown_to_operators,
     a_group_goes_on_from_where_an_operator_sets_it_while_it_runs,
+    a_group_that_is_suspended_goes_on_from_where_an_operator_has_set_it,
     a_message_is_handled_by_the_client_that_an_operator_sends_it_to,
 }
 
@@ -287,6 +288,36 @@ async fn a_group_goes_on_from_where_an_operator_sets_it_while_it_runs(server: Se
     for manager in managers {
         manager.shutdown().await?;
     }
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_group_that_is_suspended_goes_on_from_where_an_operator_has_set_it(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let mut cluster = server.cluster();
+    cluster.client.pull_suspend = Duration::from_secs(1);
+    let manager = MqClientManager::new(cluster);
+    let consumer = PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    manager.start().await?;
+    let sent = send_numbers(&producer, &topic, 20).await?;
+    seen.until_all(&sent).await?;
+    wait::until("all are stored", async || Ok(server.committed(&group, &topic, 2).await? == 20)).await?;
+
+    consumer.suspend();
+    server.admin().reset_offset(&group, &topic, 0, false).await?;
+    // The pulls that waited are answered with the new offset; Apache's brokers look every five seconds.
+    time::sleep(Duration::from_millis(if server.is_embedded() { 300 } else { 7_000 })).await;
+    seen.ensure_once()?;
+    consumer.resume();
+
+    seen.until("all were handled twice", |handled| handled.times.values().all(|times| 2 <= *times)).await?;
+    wait::until("all are stored", async || Ok(server.committed(&group, &topic, 2).await? == 20)).await?;
+    manager.shutdown().await?;
     sender.shutdown().await?;
     Ok(())
 }

@@ -247,6 +247,11 @@ impl Puller {
         if std::mem::take(&mut self.is_failing) {
             info!(group = %self.shared.group, queue = %self.queue.queue, "pulling works again");
         }
+        if answer.status == PullStatus::OffsetIllegal {
+            // Whatever is subscribed, and also where the consumer is suspended: of a reset, brokers tell once only.
+            self.start_over(answer.header.next_begin_offset).await;
+            return false;
+        }
         let table = self.shared.subscriptions.table();
         if self.asked_with != table.version(&self.queue.queue.topic) {
             // Another subscription has come meanwhile, or none. The answer must not count as passed over what it did not bring.
@@ -266,11 +271,7 @@ impl Puller {
                     self.pause(self.shared.config.pull_interval);
                 }
             }
-            PullStatus::NoNewMessage | PullStatus::NoMatchedMessage => {}
-            PullStatus::OffsetIllegal => {
-                self.start_over(next).await;
-                return false;
-            }
+            PullStatus::NoNewMessage | PullStatus::NoMatchedMessage | PullStatus::OffsetIllegal => {}
         }
         self.next_offset = next;
         self.queue.with(|messages| messages.pulled_to(next));
