@@ -1,16 +1,22 @@
 //! Topics that are subscribed and unsubscribed while the consumer runs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{ConsumeMode, ConsumerConfig, RetryDelay};
-use rocketmq::{ConsumeResult, Filter, Message, MessageExt, PushConsumer};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use rocketmq::{
+    ConsumeResult, Filter, Message, MessageExt, PushConsumer, RequestCode, RequestError, RpcAnswer, RpcCall,
+    RpcHook, RpcRequest,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::timeout;
 
 use crate::seen::{Handled, Seen};
 use crate::sending::{send, send_all, send_numbers};
@@ -29,6 +35,8 @@ on_all_servers_at_once! { Shared:
 on_all_servers_of_5_at_once! { Shared:
     a_topic_that_is_popped_comes_and_goes_and_comes_again,
     another_expression_takes_effect_at_once_also_where_messages_are_popped,
+    another_expression_takes_effect_also_where_nobody_waits_for_that,
+    what_is_popped_of_a_topic_that_is_left_in_the_middle_of_a_rebalance_is_not_lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,6 +98,83 @@ async fn a_topic_comes_and_goes_and_comes_again_with_nothing_lost(server: Server
 
 async fn a_topic_that_is_popped_comes_and_goes_and_comes_again(server: Server) -> Result<()> {
     comes_and_goes(&server, Kind::Pop).await
+}
+
+/// Does something when a broker has said which queues of a topic are ours, before that is heard.
+#[derive(Clone)]
+struct InTheMiddle {
+    topic: String,
+    is_asked: Arc<AtomicBool>,
+    work: Arc<Mutex<Option<BoxedWork>>>,
+}
+
+type BoxedWork = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl InTheMiddle {
+    fn new(topic: &str) -> Self {
+        Self { topic: topic.to_owned(), is_asked: Arc::default(), work: Arc::default() }
+    }
+
+    fn work(&self) -> MutexGuard<'_, Option<BoxedWork>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RpcHook for InTheMiddle {
+    fn before(&self, request: &mut RpcRequest<'_>) -> Result<(), String> {
+        if request.code() == RequestCode::QUERY_ASSIGNMENT {
+            let is_asked = String::from_utf8_lossy(request.body()).contains(&self.topic);
+            self.is_asked.store(is_asked, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn after(&self, call: &RpcCall<'_>, _: Result<&RpcAnswer<'_>, &RequestError>) {
+        if call.code == RequestCode::QUERY_ASSIGNMENT && self.is_asked.load(Ordering::SeqCst) {
+            let work = self.work().take();
+            work.into_iter().for_each(|work| block_in_place(|| Handle::current().block_on(work)));
+        }
+    }
+}
+
+async fn what_is_popped_of_a_topic_that_is_left_in_the_middle_of_a_rebalance_is_not_lost(
+    server: Server,
+) -> Result<()> {
+    let (kept, left, seen) = (unique("kept"), unique("left"), Seen::default());
+    server.create_topic(&kept, 1).await?;
+    server.create_topic(&left, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    let Member { consumer, manager, .. } = Member::new(&server, Kind::Pop, "", &seen)?;
+    let hook = InTheMiddle::new(&left);
+    manager.register_rpc_hook(hook.clone())?;
+    consumer.subscribe(kept.as_str(), "*").await?;
+    consumer.subscribe(left.as_str(), "*").await?;
+    manager.start().await?;
+    let mut sent = send(&producer, &left, ["before"]).await?;
+    seen.until_all(&sent).await?;
+
+    let (done, is_done) = oneshot::channel();
+    let (leaving, topic) = (consumer.clone(), left.clone());
+    *hook.work() = Some(Box::pin(async move {
+        let left = leaving.unsubscribe(&topic).await;
+        let sent = producer.send(Message::new(topic).body("while it is not subscribed")).await;
+        let _ = done.send((left, sent, producer));
+    }));
+    consumer.resume();
+    let (left_it, meanwhile, producer) = is_done.await?;
+    ensure!(left_it?, "it was subscribed");
+    // What goes on after the answer has its time, until it is at rest again.
+    sent.extend(send(&producer, &kept, ["the other topic goes on"]).await?);
+    seen.until_all(&sent).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    consumer.subscribe(left.as_str(), "*").await?;
+    meanwhile?;
+    sent.insert("while it is not subscribed".to_owned());
+    seen.until_all(&sent).await?;
+    manager.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
 }
 
 async fn comes_and_goes(server: &Server, kind: Kind) -> Result<()> {
@@ -195,7 +280,7 @@ async fn another_expression_takes_effect_at_once_and_nothing_is_passed_over(serv
     for with_each_pull in [false, true] {
         let mut config = consumer_config();
         config.post_subscription = with_each_pull;
-        changes_its_expression(&server, config).await?;
+        changes_its_expression(&server, config, false).await?;
     }
     Ok(())
 }
@@ -205,10 +290,16 @@ async fn another_expression_takes_effect_at_once_also_where_messages_are_popped(
 ) -> Result<()> {
     let mut config = consumer_config();
     config.mode = ConsumeMode::Pop;
-    changes_its_expression(&server, config).await
+    changes_its_expression(&server, config, false).await
 }
 
-async fn changes_its_expression(server: &Server, config: ConsumerConfig) -> Result<()> {
+async fn another_expression_takes_effect_also_where_nobody_waits_for_that(server: Server) -> Result<()> {
+    let mut config = consumer_config();
+    config.mode = ConsumeMode::Pop;
+    changes_its_expression(&server, config, true).await
+}
+
+async fn changes_its_expression(server: &Server, config: ConsumerConfig, gives_up: bool) -> Result<()> {
     let (topic, seen) = (unique("changing"), Seen::default());
     server.create_topic(&topic, 1).await?;
     let (sender, producer) = server.producer().await?;
@@ -223,7 +314,14 @@ async fn changes_its_expression(server: &Server, config: ConsumerConfig) -> Resu
     send_all(&producer, ["a1", "a2"].map(of)).await?;
     seen.until("those of the one tag are handled", |handled| handled.times.len() == 2).await?;
 
-    consumer.subscribe(topic.as_str(), "b").await?;
+    if gives_up {
+        let changed = timeout(Duration::ZERO, consumer.subscribe(topic.as_str(), "b")).await;
+        ensure!(changed.is_err(), "a broker was told");
+        // Whose turn is next.
+        ensure!(!consumer.unsubscribe("never-heard-of").await?);
+    } else {
+        consumer.subscribe(topic.as_str(), "b").await?;
+    }
     // What waited at the broker was asked for by the tag of before, and would pass over the first.
     for body in ["b2", "a3", "b3", "a4", "b4"] {
         send_all(&producer, [of(body)]).await?;

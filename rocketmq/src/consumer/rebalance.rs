@@ -184,6 +184,8 @@ impl Shared {
         for owned in found {
             changed |= self.take(&owned, others);
         }
+        // The topic may have been left while brokers were asked.
+        self.leave_unsubscribed();
         if changed {
             info!(group = %self.group, %topic, queues = queues.len(), "the share of this member has changed");
             self.share_changed(topic).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use super::pop::Pop;
@@ -31,8 +32,7 @@ impl PushConsumer {
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped, the subscription may have changed or not; brokers then hear of it with the next
-    /// heartbeat.
+    /// Once it has begun, the change is made to its end, also where the future is dropped: nobody hears then of an error.
     pub async fn subscribe(&self, topic: impl Into<Arc<str>>, filter: impl Into<Filter>) -> Result<()> {
         let (topic, filter) = self.checked(topic.into(), filter.into())?;
         let Some(shared) = self.running("subscribe")? else {
@@ -96,7 +96,7 @@ impl PushConsumer {
     /// As with [`subscribe`](Self::subscribe).
     pub async fn unsubscribe(&self, topic: &str) -> Result<bool> {
         if let Some(shared) = self.running("unsubscribe")? {
-            return Ok(shared.unsubscribe(topic).await);
+            return shared.unsubscribe(topic.to_owned()).await;
         }
         let mut wishes = self.wishes();
         let before = wishes.plain.len() + wishes.subscriptions.len();
@@ -129,47 +129,65 @@ impl Shared {
         filter: Filter,
         handler: Handler,
     ) -> Boxed<'_, Result<()>> {
-        Box::pin(async move {
-            let _turn = self.subscriptions.turn().await;
-            let data = self.subscriptions.data_of(&topic, &filter);
+        let shared = Arc::clone(self);
+        self.to_the_end(Box::pin(async move {
+            let _turn = shared.subscriptions.turn().await;
+            let data = shared.subscriptions.data_of(&topic, &filter);
             let on_wire: Arc<str> = data.topic.as_str().into();
             // A topic that does not exist yet is looked for with every rebalance.
-            if let Err(error) = self.client.route(&on_wire).await {
-                debug!(group = %self.group, %topic, %error, "no route of a topic that is being subscribed");
+            if let Err(error) = shared.client.route(&on_wire).await {
+                debug!(group = %shared.group, %topic, %error, "no route of a topic that is being subscribed");
             }
             let place = handler.name().to_owned();
-            let checked = self.client.check_filter(&self.group, &data).await;
-            checked.map_err(|reason| Error::consumer(&self.group, format!("{place}: {reason}")))?;
-            if let Some(pop) = &self.pop {
-                self.prepare_brokers(pop, [&on_wire]).await?;
+            let checked = shared.client.check_filter(&shared.group, &data).await;
+            checked.map_err(|reason| Error::consumer(&shared.group, format!("{place}: {reason}")))?;
+            if let Some(pop) = &shared.pop {
+                shared.prepare_brokers(pop, [&on_wire]).await?;
             }
-            info!(group = %self.group, %topic, %filter, "subscribed");
-            self.subscriptions.subscribe(Subscription { topic, filter, handler, place });
+            info!(group = %shared.group, %topic, %filter, "subscribed");
+            shared.subscriptions.subscribe(Subscription { topic, filter, handler, place });
             // Before the first pull: brokers refuse those of what they have not heard of.
-            self.client.heartbeat_all().await;
-            for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == on_wire) {
+            shared.client.heartbeat_all().await;
+            for owned in shared.owned().into_iter().filter(|owned| owned.queue.topic == on_wire) {
                 owned.room.notify_one();
             }
-            if let Some(pop) = &self.pop {
+            if let Some(pop) = &shared.pop {
                 Pop::give_up_pops(pop.queues_of(&on_wire)).await;
             }
-            self.wake.notify_one();
+            shared.wake.notify_one();
             Ok(())
-        })
+        }))
     }
 
-    fn unsubscribe<'a>(self: &'a Arc<Self>, topic: &'a str) -> Boxed<'a, bool> {
-        Box::pin(async move {
-            let _turn = self.subscriptions.turn().await;
-            let Some(topic) = self.subscriptions.unsubscribe(topic) else { return false };
-            info!(group = %self.group, %topic, "unsubscribed");
-            let popped: Vec<_> = self.pop.iter().flat_map(|pop| pop.queues_of(&topic)).collect();
-            self.leave_unsubscribed();
+    fn unsubscribe(self: &Arc<Self>, topic: String) -> Boxed<'_, Result<bool>> {
+        let shared = Arc::clone(self);
+        self.to_the_end(Box::pin(async move {
+            let _turn = shared.subscriptions.turn().await;
+            let Some(topic) = shared.subscriptions.unsubscribe(&topic) else { return Ok(false) };
+            info!(group = %shared.group, %topic, "unsubscribed");
+            let popped: Vec<_> = shared.pop.iter().flat_map(|pop| pop.queues_of(&topic)).collect();
+            shared.leave_unsubscribed();
             Pop::give_up_pops(popped).await;
-            self.client.heartbeat_all().await;
+            shared.client.heartbeat_all().await;
             // A round that began before may have taken queues of it.
-            self.wake.notify_one();
-            true
+            shared.wake.notify_one();
+            Ok(true)
+        }))
+    }
+
+    /// Makes a change to its end, also where nobody waits for that any more: as long as pops wait at brokers that choose by the
+    /// expression of before, they pass over messages for the whole group.
+    fn to_the_end<T: Send + 'static>(&self, change: Boxed<'static, Result<T>>) -> Boxed<'_, Result<T>> {
+        Box::pin(async move {
+            let (stopping, (sender, done)) = (self.stopping().clone(), oneshot::channel());
+            self.pulling.spawn("change what is subscribed", async move {
+                if let Some(changed) = stopping.run_until_cancelled(change).await {
+                    // Whoever asked for it may have given up.
+                    let _ = sender.send(changed);
+                }
+            });
+            let stopped = || Err(Error::consumer(&self.group, "it is being shut down"));
+            done.await.unwrap_or_else(|_| stopped())
         })
     }
 

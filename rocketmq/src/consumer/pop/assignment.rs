@@ -61,10 +61,14 @@ impl Shared {
 
     /// Makes `assigned` what is popped of `topic`, and sees to what is left from the other mode.
     pub(in crate::consumer) fn pop_from(self: &Arc<Self>, pop: &Pop, topic: &Arc<str>, assigned: &Assigned) {
-        self.note_leftovers(pop, topic, assigned);
         let wanted: BTreeSet<&MessageQueue> = assigned.popped.iter().collect();
         let max_idle = POP_MAX_IDLE.max(self.client.config().pull_timeout * 2);
         let mut queues = pop.lock_queues();
+        // Not before nobody else can change the queues: the topic may have been left while the broker was asked.
+        if self.subscriptions.table().wanted(topic).is_none() {
+            return;
+        }
+        self.note_leftovers(pop, topic, assigned);
         let before = queues.len();
         queues.retain(|queue, (owned, stopping)| {
             let is_stuck = max_idle < owned.popped_at().elapsed();

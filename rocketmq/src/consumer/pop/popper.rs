@@ -4,6 +4,7 @@
 //! `behaviour.md` section 4.1.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,7 @@ use crate::config::ConsumeFrom;
 use crate::consumer::Shared;
 use crate::consumer::puller::{FLOW_CONTROL_DELAY, FULL_DELAY, SUSPENDED_DELAY, poll_option, until};
 use crate::consumer::send_back::MAX_RECONSUME_TIMES;
+use crate::consumer::subscriptions::Table;
 use crate::listener::{BoxFuture, Delivery, Origin};
 use crate::message::MessageQueue;
 use crate::protocol::ResponseCode;
@@ -101,8 +103,14 @@ impl Popper {
                 biased;
                 () = &mut stopped => break,
                 popped = poll_option(&mut self.popping) => {
+                    let table = self.shared.subscriptions.table();
+                    if table.wanted(&self.queue.queue.topic).is_none() {
+                        // The topic has just been left. What came is not what nobody wants: it is given back.
+                        self.popping = Some(Box::pin(ready(popped)));
+                        break;
+                    }
                     self.popping = None;
-                    self.receive(popped);
+                    self.receive(popped, &table);
                 }
                 renewed = poll_option(&mut self.renewing) => {
                     self.renewing = None;
@@ -164,7 +172,7 @@ impl Popper {
     }
 
     /// Takes what a pop brought.
-    fn receive(&mut self, popped: Popped) {
+    fn receive(&mut self, popped: Popped, table: &Table) {
         self.queue.touch();
         let Popped { received, took, answer } = popped;
         let answer = match answer {
@@ -185,7 +193,7 @@ impl Popper {
                 match self.read(found) {
                     Some(contents) => {
                         let before = self.waiting.len();
-                        self.keep(contents, received);
+                        self.keep(table, contents, received);
                         self.queue.counts.count_pull(self.waiting.len() - before, took);
                     }
                     None => self.pause(self.shared.config.pull_error_delay),
@@ -207,9 +215,8 @@ impl Popper {
     }
 
     /// Puts messages where listeners get them, and settles those that no listener can have.
-    fn keep(&mut self, contents: Contents, received: Instant) {
+    fn keep(&mut self, table: &Table, contents: Contents, received: Instant) {
         let shared = Arc::clone(&self.shared);
-        let table = shared.subscriptions.table();
         let time = shared.config.pop.invisible_time;
         let max = shared.config.max_reconsume.unwrap_or(MAX_RECONSUME_TIMES);
         self.queue.add(contents.messages.len());
