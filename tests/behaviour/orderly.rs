@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,9 +20,10 @@ use tokio::time::{self, Instant};
 
 use crate::log;
 use crate::program::Program;
+use crate::pulled::{Answer, Pulled, found, record};
 use crate::seen::Seen;
 use crate::sending::{Stream, send, send_numbers};
-use crate::server::{Server, consumer_config, unique};
+use crate::server::{Server, block_on, cluster, consumer_config, unique};
 use crate::wait;
 
 on_all_servers_at_once! { Shared:
@@ -50,6 +52,8 @@ on_each_server! { Alone:
 }
 
 const QUEUES: u32 = 8;
+/// For so long a member relies on a lock that it cannot renew.
+const LOCK_LIFE: Duration = Duration::from_secs(30);
 
 /// A consumer in order, and the manager that keeps it.
 async fn consume<F, Fut>(
@@ -623,7 +627,6 @@ async fn the_order_survives_a_broker_that_is_killed_under_load(mut server: Serve
 async fn a_broker_that_is_away_for_longer_than_locks_last_makes_nothing_come_again(
     mut server: Server,
 ) -> Result<()> {
-    const LOCK_LIFE: Duration = Duration::from_secs(30);
     let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
     server.create_topic(&topic, 1).await?;
     let (sender, producer) = server.producer().await?;
@@ -660,6 +663,51 @@ async fn a_broker_that_is_away_for_longer_than_locks_last_makes_nothing_come_aga
     assert_eq!(server.committed(&group, &topic, 1).await?, 101);
     sender.shutdown().await?;
     Ok(())
+}
+
+#[test]
+fn a_broker_that_stays_away_does_not_hold_up_the_queues_of_one_that_is_back() -> Result<()> {
+    const LOCK: i64 = 41;
+    const PULL: i64 = 11;
+    block_on(async {
+        let (topic, seen, away) = (unique("orders"), Seen::default(), Arc::new(AtomicUsize::new(0)));
+        let (known, brokers) = (topic.clone(), Arc::clone(&away));
+        // The first is back once only one of them is away, and has a message then.
+        let server = Pulled::start_apart(2, move |request| {
+            let is_away = request.member >= 2 - brokers.load(Ordering::SeqCst);
+            match request.code {
+                LOCK if is_away => Some(Answer { code: -1, ..Answer::default() }),
+                PULL if request.fields["topic"] == *known && request.number("queueOffset") == 0 => {
+                    let is_back = brokers.load(Ordering::SeqCst) == 1 && !is_away;
+                    is_back.then(|| found(&[record(&known, 0, "x")], 1))
+                }
+                _ => None,
+            }
+        })
+        .await?;
+        let mut cluster = cluster(&server.name_server());
+        cluster.client.request_timeout = Duration::from_millis(500);
+        let (manager, group) = (MqClientManager::new(cluster), unique("group"));
+        PushConsumer::builder(&group)
+            .orderly()
+            .config(consumer_config())
+            .subscribe(topic.as_str(), "*", seen.listener())
+            .build(&manager)?;
+        manager.start().await?;
+        wait::until("both are pulled from", async || {
+            let pulls = server.pulls();
+            Ok([0, 1].iter().all(|member| pulls.iter().any(|pull| pull.member == *member)))
+        })
+        .await?;
+
+        away.store(2, Ordering::SeqCst);
+        time::sleep(LOCK_LIFE + Duration::from_secs(1)).await;
+        away.store(1, Ordering::SeqCst);
+
+        seen.until_count(1).await?;
+        manager.shutdown().await?;
+        Ok(())
+    })
 }
 
 async fn a_queue_that_another_member_locked_meanwhile_is_given_up(server: Server) -> Result<()> {

@@ -216,7 +216,8 @@ impl Shared {
             }
         }
         for (owned, asked_at) in regained {
-            complete = complete && self.go_on(&owned, asked_at).await;
+            // Also where another broker is still away.
+            complete &= self.go_on(&owned, asked_at).await;
         }
         complete
     }
