@@ -41,6 +41,7 @@ on_each_server! { Shared:
     a_bad_payload_that_is_tried_again_is_tried_in_its_turn,
     a_batch_is_a_part_of_the_queue_and_what_it_did_not_acknowledge_comes_again,
     a_queue_goes_to_a_joining_member_once_its_handler_has_ended,
+    a_member_that_is_suspended_lets_a_joining_one_have_its_share,
     a_member_that_stops_leaves_its_queues_unlocked,
     more_queues_than_handlers_take_turns,
     no_span_of_offsets_stops_the_pulls,
@@ -522,6 +523,34 @@ async fn a_queue_goes_to_a_joining_member_once_its_handler_has_ended(server: Ser
     let handed_over = by_queue(&second).into_keys().next().context("it has a queue")?;
     let offsets: Vec<_> = second.messages().iter().map(MessageExt::queue_offset).collect();
     assert_eq!(offsets, [1, 2, 3, 4], "of queue {handed_over}");
+    for manager in [one, other, sender] {
+        manager.shutdown().await?;
+    }
+    Ok(())
+}
+
+async fn a_member_that_is_suspended_lets_a_joining_one_have_its_share(server: Server) -> Result<()> {
+    let (topic, group) = (unique("orders"), unique("group"));
+    server.create_topic(&topic, 2).await?;
+    let (sender, producer) = server.producer().await?;
+    let (first, second, one) = (Seen::default(), Seen::default(), server.manager());
+    let suspended = PushConsumer::builder(&group)
+        .orderly()
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", first.listener())
+        .build(&one)?;
+    one.start().await?;
+    suspended.ready().await;
+    suspended.suspend();
+
+    let other = consume(&server, &group, &topic, consumer_config(), second.listener()).await?;
+    let sent = send_numbers(&producer, &topic, 10).await?;
+    second.until_count(5).await?;
+    assert_eq!((first.count(), second.count()), (0, 5), "each has one of the queues");
+
+    suspended.resume();
+    first.until_count(5).await?;
+    assert!(first.bodies().is_disjoint(&second.bodies()) && second.bodies().is_subset(&sent));
     for manager in [one, other, sender] {
         manager.shutdown().await?;
     }

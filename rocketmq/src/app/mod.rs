@@ -152,7 +152,8 @@ impl App {
     /// with `mode: pop` so is what the pops bring that wait at the brokers now, for
     /// [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at most.
     ///
-    /// The group keeps its queues, and stays as ready as it was; its [health](Self::health) says that it is paused.
+    /// The group keeps its queues, but for those that go to members that join, and stays as ready as it was; its
+    /// [health](Self::health) says that it is paused.
     ///
     /// # Errors
     ///

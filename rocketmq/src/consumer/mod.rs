@@ -362,7 +362,8 @@ impl PushConsumer {
     /// Pulls no more until [`resume`](Self::resume). What is here already is still handled; with `mode: pop` so is what the
     /// pops bring that wait at the brokers now, for [`pull_suspend`](crate::config::ClientConfig::pull_suspend) at most.
     ///
-    /// The consumer keeps its queues, and is as ready as it was. Without effect on one that does not run.
+    /// The consumer keeps its queues, but for those that go to members that join, and is as ready as it was. Without effect on
+    /// one that does not run.
     pub fn suspend(&self) {
         if let Some(shared) = self.inner.running.get() {
             info!(group = %shared.group, "consumer suspended");

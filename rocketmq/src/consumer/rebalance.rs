@@ -44,6 +44,8 @@ pub(super) struct Rebalancer {
 enum Round {
     /// All queues that are ours are owned.
     Complete,
+    /// The consumer is suspended: what is another member's was let go, and nothing was taken.
+    Suspended,
     /// Some are still locked by another member, which will let them go, or has died.
     Locked,
     /// Some shares could not be computed.
@@ -67,11 +69,11 @@ impl Rebalancer {
                 round = self.round() => round,
             };
             self.report_locks(round);
-            if round != Round::Unbalanced {
+            if matches!(round, Round::Complete | Round::Locked) {
                 shared.note_balanced();
             }
             let wait = match round {
-                Round::Complete => shared.client.config().rebalance_interval,
+                Round::Complete | Round::Suspended => shared.client.config().rebalance_interval,
                 Round::Locked => LOCK_RETRY_INTERVAL,
                 Round::Unbalanced => RETRY_INTERVAL,
             };
@@ -85,9 +87,6 @@ impl Rebalancer {
     /// Looks at every topic.
     async fn round(&mut self) -> Round {
         self.shared.leave_unsubscribed();
-        if self.shared.is_suspended() {
-            return Round::Unbalanced;
-        }
         let topics: Vec<_> = self.shared.subscriptions.table().topics().cloned().collect();
         let mut worst = Round::Complete;
         let shared = Arc::clone(&self.shared);
@@ -114,7 +113,9 @@ impl Rebalancer {
         self.missing.note(group, topic, &assigned);
         let Ok(assigned) = assigned else { return Round::Unbalanced };
         let round = self.shared.own(topic, &assigned.pulled, true).await;
-        self.shared.pop_from(pop, topic, &assigned);
+        if round != Round::Suspended {
+            self.shared.pop_from(pop, topic, &assigned);
+        }
         round
     }
 
@@ -157,7 +158,8 @@ pub(super) async fn rest(wake: &Notify, wait: Duration) {
 }
 
 impl Shared {
-    /// Makes `queues` what is owned of `topic`, as far as their locks are to be had, where the group needs them.
+    /// Makes `queues` what is owned of `topic`, as far as their locks are to be had, where the group needs them. While the
+    /// consumer is suspended, it only lets go of what another member has by now, or waits for.
     async fn own(self: &Arc<Self>, topic: &Arc<str>, queues: &[MessageQueue], others: bool) -> Round {
         let wanted: BTreeSet<&MessageQueue> = queues.iter().collect();
         let mut changed = false;
@@ -174,13 +176,18 @@ impl Shared {
                 changed = true;
             }
         }
-        let missing = self.missing(queues);
+        let is_suspended = self.is_suspended();
+        let missing = if is_suspended { Vec::new() } else { self.missing(queues) };
         let expected = missing.len();
         let found = match &self.order {
             Some(order) => self.lock_new(order, missing).await,
             None => missing.iter().map(|queue| self.new_queue(queue)).collect(),
         };
-        let round = if found.len() < expected { Round::Locked } else { Round::Complete };
+        let round = match found.len() < expected {
+            true => Round::Locked,
+            false if is_suspended => Round::Suspended,
+            false => Round::Complete,
+        };
         for owned in found {
             changed |= self.take(&owned, others);
         }
