@@ -324,6 +324,14 @@ async fn a_rate_limit_holds_until_it_is_changed(server: Server) -> Result<()> {
         // 600 ms between two of them, however slow this machine is.
         assert!(Duration::from_millis(1_700) <= begun.elapsed(), "{:?}", begun.elapsed());
         assert!(seen.count() < 50);
+        // Who waits for its turn hears of it.
+        consumer.set_rate_limit(Some("1/h".parse()?));
+        wait::until("one is handled, and the next would be in an hour", async || {
+            let count = seen.count();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(count > 4 && seen.count() == count)
+        })
+        .await?;
         consumer.set_rate_limit(None);
 
         seen.until_all(&sent).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task;
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -39,6 +39,8 @@ enum Rest {
     End,
     /// There is nothing to handle, or no lock: both end with a call.
     UntilWoken,
+    /// It is not the turn of the next message, where the group has a `rate_limit`; a call may say that it has another one.
+    UntilDue(Instant),
     For(Duration),
 }
 
@@ -123,6 +125,11 @@ impl Worker {
             let rested = match rest {
                 Rest::End => return,
                 Rest::UntilWoken => stopping.run_until_cancelled(order.woken.notified()).await,
+                Rest::UntilDue(until) => {
+                    let due = time::timeout_at(until, order.woken.notified());
+                    // Either way it is looked again.
+                    stopping.run_until_cancelled(due).await.map(drop)
+                }
                 Rest::For(time) => stopping.run_until_cancelled(self.shared.clock.sleep(time)).await,
             };
             if rested.is_none() {
@@ -139,7 +146,7 @@ impl Worker {
                 return rest;
             }
             if let Some(later) = self.shared.rate_limit.admit() {
-                return Rest::For(later.saturating_duration_since(Instant::now()));
+                return Rest::UntilDue(later);
             }
             let Some((listener, delivery)) = self.take() else { break };
             self.shared.rate_limit.count_more(delivery.messages().len() - 1);
