@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument, debug_span, error};
 
 /// How long a task that ended by panic stays down before it is started again.
@@ -106,6 +107,11 @@ impl Tasks {
                 }
             }
         });
+    }
+
+    /// Counts as a task for as long as it lives.
+    pub(crate) fn token(&self) -> TaskTrackerToken {
+        self.tracker.token()
     }
 
     /// Asks all tasks to end, without waiting for them.

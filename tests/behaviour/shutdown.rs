@@ -1,9 +1,10 @@
 //! An end that loses nothing, and acknowledges nothing that was not handled.
 
 use std::collections::BTreeSet;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -27,6 +28,7 @@ on_each_server! { Shared:
     sigterm_ends_a_program_in_the_middle_of_its_work_with_exit_code_0,
     a_second_signal_ends_a_program_at_once,
     handlers_that_do_not_end_are_left_behind_and_their_messages_come_again,
+    a_handler_that_blocks_its_thread_is_waited_for_and_no_other_begins,
 }
 
 on_all_servers_at_once! { Shared:
@@ -185,6 +187,32 @@ async fn handlers_that_do_not_end_are_left_behind_and_their_messages_come_again(
     rest.until_all(&sent).await?;
     rest.ensure_once()?;
     other.shutdown().await?;
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_handler_that_blocks_its_thread_is_waited_for_and_no_other_begins(server: Server) -> Result<()> {
+    let (topic, group, begun, done) = (unique("orders"), unique("group"), Seen::default(), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    send_numbers(&producer, &topic, 10).await?;
+    let (arrived, notes, manager) = (begun.clone(), done.clone(), server.manager());
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", move |messages: Vec<MessageExt>| {
+            messages.iter().for_each(|message| arrived.note(message));
+            thread::sleep(Duration::from_secs(2));
+            messages.iter().for_each(|message| notes.note(message));
+            ready(())
+        })
+        .build(&manager)?;
+    manager.start().await?;
+    begun.until_count(1).await?;
+
+    manager.shutdown().await?;
+
+    assert_eq!((begun.count(), done.count()), (1, 1), "it was at work, and no other");
+    assert_eq!(server.committed(&group, &topic, 1).await?, 1);
     sender.shutdown().await?;
     Ok(())
 }

@@ -357,10 +357,17 @@ impl Puller {
         // The next pull was just handed to the connection's task, which runs on this thread once we wait and which no
         // other thread may take (tokio's LIFO slot). A handler that blocks must not hold up the whole connection.
         task::yield_now().await;
+        // A handler that blocks is at work here: a stop waits for it, as for any other.
+        let _at_work = self.shared.handlers.token();
+        let queue = Arc::clone(&self.queue);
+        let _delivering = queue.deliver();
+        if self.stopping.is_cancelled() {
+            return;
+        }
         let now = self.shared.clock.now().into_std();
         let mut permit = permit;
         for _ in 0..BURST {
-            if !self.is_due() {
+            if self.queue.is_dropped() || !self.is_due() {
                 return;
             }
             let Some(attempt) = self.next_attempt(now) else { return };
@@ -372,6 +379,9 @@ impl Puller {
                     tally.took += took;
                     tally.ok += messages;
                     self.long_ones = if LONG_POLL < took { self.long_ones + 1 } else { 0 };
+                    if LONG_POLL < took && self.stopping.is_cancelled() {
+                        return;
+                    }
                     if self.long_ones == LONG_ONES {
                         self.apart_until = Some(Instant::now() + APART_FOR);
                         self.long_ones = 0;

@@ -30,6 +30,8 @@ pub(crate) struct OwnedQueue {
     /// Told when something was done while the queue was full.
     pub(crate) room: Notify,
     is_blocked: AtomicBool,
+    /// Whether its puller calls listeners, and pulls nothing as long as one of them blocks.
+    is_delivering: AtomicBool,
     /// Set once the queue is no longer ours: what is done from then on counts for nobody.
     is_dropped: AtomicBool,
     stored: Mutex<StoredOffset>,
@@ -37,6 +39,16 @@ pub(crate) struct OwnedQueue {
     /// must not come after a newer one.
     storing: AsyncMutex<()>,
     pulled_at: Mutex<Instant>,
+}
+
+/// The puller of a queue calls listeners, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Delivering<'a>(&'a AtomicBool);
+
+impl Drop for Delivering<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl OwnedQueue {
@@ -56,6 +68,7 @@ impl OwnedQueue {
             messages: Mutex::new(ProcessQueue::new()),
             room: Notify::new(),
             is_blocked: AtomicBool::new(false),
+            is_delivering: AtomicBool::new(false),
             is_dropped: AtomicBool::new(false),
             stored: Mutex::default(),
             storing: AsyncMutex::default(),
@@ -135,6 +148,17 @@ impl OwnedQueue {
         self.is_dropped.load(Ordering::Acquire)
     }
 
+    /// Notes that its puller calls listeners, for as long as the returned value lives.
+    pub(crate) fn deliver(&self) -> Delivering<'_> {
+        self.is_delivering.store(true, Ordering::Release);
+        Delivering(&self.is_delivering)
+    }
+
+    /// Whether its puller calls listeners.
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.is_delivering.load(Ordering::Acquire)
+    }
+
     /// Notes that a pull is on its way or has come back.
     pub(crate) fn touch(&self) {
         *self.pulled_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -189,5 +213,26 @@ impl OwnedQueue {
 
     fn stored(&self) -> MutexGuard<'_, StoredOffset> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::consumer::stats::Topics;
+
+    #[test]
+    fn listeners_are_called_for_as_long_as_somebody_says_so() {
+        let queue = Arc::new(MessageQueue::new("t", "b", 0));
+        let origin = Arc::new(Origin::new("g".into(), Arc::clone(&queue), CancellationToken::new()));
+        let owned = OwnedQueue::new(queue, origin, None, Topics::default().of(&"t".into(), Instant::now()));
+        assert!(!owned.is_delivering());
+        {
+            let _delivering = owned.deliver();
+            assert!(owned.is_delivering());
+        }
+        assert!(!owned.is_delivering());
     }
 }

@@ -28,7 +28,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// After a round in which the lock of a queue was not to be had.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A queue that was not pulled for so long has lost its task, and is taken anew.
+/// A queue that was not pulled for so long, and whose task does nothing else, has lost it, and is taken anew.
 const PULL_MAX_IDLE: Duration = Duration::from_secs(120);
 
 /// The task that keeps the share of this member right.
@@ -164,7 +164,8 @@ impl Shared {
         let wanted: BTreeSet<&MessageQueue> = queues.iter().collect();
         let mut changed = false;
         for owned in self.owned().into_iter().filter(|owned| owned.queue.topic == *topic) {
-            let max_idle = PULL_MAX_IDLE.max(self.client.config().pull_timeout * 2);
+            let handlers_time = owned.is_delivering().then_some(self.config.consume_timeout);
+            let max_idle = max_idle(self.client.config().pull_timeout, handlers_time);
             // One that is closed is not pulled: its topic was left, and is subscribed again.
             let is_stuck =
                 max_idle < owned.pulled_at().elapsed() && !owned.with(|messages| messages.is_closed());
@@ -295,6 +296,12 @@ impl Shared {
     }
 }
 
+/// A queue that was not pulled for so long has lost its task. Where that calls listeners, one of which may block, they have
+/// their time first.
+fn max_idle(pull_timeout: Duration, handlers_time: Option<Duration>) -> Duration {
+    PULL_MAX_IDLE.max(pull_timeout * 2) + handlers_time.unwrap_or_default()
+}
+
 /// What one of `queues` queues may hold. Limits for all of them are shared evenly. Source: `behaviour.md` section 3.1.
 /// `in_order` no message can be far behind the others.
 pub(super) fn flow_limits(config: &ConsumerConfig, queues: usize, in_order: bool) -> FlowLimits {
@@ -312,6 +319,14 @@ pub(super) fn flow_limits(config: &ConsumerConfig, queues: usize, in_order: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_taken_anew_after_two_minutes_but_not_before_a_handler_has_had_its_time() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        assert_eq!(max_idle(Duration::from_secs(30), None), minutes(2));
+        assert_eq!(max_idle(minutes(2), None), minutes(4));
+        assert_eq!(max_idle(Duration::from_secs(30), Some(minutes(15))), minutes(17));
+    }
 
     #[test]
     fn limits_for_all_queues_are_shared_by_those_that_are_owned() {
