@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ClusterConfig, Config, ConsumeMode, LitePullConfig};
+use rocketmq::config::{ClusterConfig, Config, ConsumeFrom, ConsumeMode, LitePullConfig};
 use rocketmq::{App, Listener, LitePullConsumer, MessageExt, PushConsumer, PushConsumerBuilder};
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -29,6 +29,7 @@ on_each_server! { Shared:
     a_second_signal_ends_a_program_at_once,
     handlers_that_do_not_end_are_left_behind_and_their_messages_come_again,
     a_handler_that_blocks_its_thread_is_waited_for_and_no_other_begins,
+    a_stop_that_nobody_waits_for_is_done_by_the_next_one,
 }
 
 on_all_servers_at_once! { Shared:
@@ -213,6 +214,53 @@ async fn a_handler_that_blocks_its_thread_is_waited_for_and_no_other_begins(serv
 
     assert_eq!((begun.count(), done.count()), (1, 1), "it was at work, and no other");
     assert_eq!(server.committed(&group, &topic, 1).await?, 1);
+    sender.shutdown().await?;
+    Ok(())
+}
+
+async fn a_stop_that_nobody_waits_for_is_done_by_the_next_one(server: Server) -> Result<()> {
+    let (topic, group, polled, begun) =
+        (unique("orders"), unique("group"), unique("polled"), Seen::default());
+    server.create_topic(&topic, 1).await?;
+    let (sender, producer) = server.producer().await?;
+    send_numbers(&producer, &topic, 1).await?;
+    let mut cluster = server.cluster();
+    cluster.client.offset_interval = Duration::from_secs(3_600);
+    let manager = MqClientManager::new(cluster);
+    let (notes, may_end) = (begun.clone(), Arc::new(Semaphore::new(0)));
+    let gate = Arc::clone(&may_end);
+    PushConsumer::builder(&group)
+        .config(consumer_config())
+        .subscribe(topic.as_str(), "*", move |messages| {
+            messages.iter().for_each(|message| notes.note(message));
+            let gate = Arc::clone(&gate);
+            async move {
+                // It has no permits, and lets everybody pass once it is closed.
+                let _ = gate.acquire().await;
+            }
+        })
+        .build(&manager)?;
+    let mut config = LitePullConfig::default();
+    config.consume_from = ConsumeFrom::First;
+    let mut lite = LitePullConsumer::builder(&polled).config(config).build(&manager)?;
+    lite.subscribe(topic.as_str(), "*").await?;
+    manager.start().await?;
+    begun.until_count(1).await?;
+    ensure!(lite.poll(wait::LIMIT).await?.len() == 1, "the message is there");
+    // Who polls again has consumed it.
+    ensure!(lite.poll(Duration::from_millis(1)).await?.is_empty(), "there is one message");
+
+    for _ in 0..2 {
+        let stop = time::timeout(Duration::from_millis(1), manager.shutdown()).await;
+        ensure!(stop.is_err(), "a handler is at work");
+    }
+    may_end.close();
+    manager.shutdown().await?;
+
+    for group in [&group, &polled] {
+        assert_eq!(server.committed(group, &topic, 1).await?, 1, "{group}");
+        assert_eq!(server.admin().members(group).await?, [""; 0]);
+    }
     sender.shutdown().await?;
     Ok(())
 }

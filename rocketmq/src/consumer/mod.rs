@@ -55,7 +55,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
@@ -119,6 +119,8 @@ struct Inner {
     /// Where clients come from, once the consumer is registered.
     home: OnceLock<Home>,
     running: OnceLock<Arc<Shared>>,
+    /// Whether it has been stopped; several may ask for it, and some not wait for the end.
+    stopped: OnceCell<()>,
 }
 
 /// What the listeners of a group rely on, so that it stands in the code.
@@ -166,6 +168,7 @@ impl PushConsumer {
             wishes: Mutex::new(wishes),
             home: OnceLock::new(),
             running: OnceLock::new(),
+            stopped: OnceCell::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -431,23 +434,33 @@ impl PushConsumer {
     /// Stops: pulls no more, lets running handlers finish, stores the offsets and says goodbye to the brokers, all within
     /// [`shutdown_timeout`](crate::config::ClientConfig::shutdown_timeout). A consumer that does not run is only closed.
     ///
+    /// The first call does the work; others wait until that is done, and return `Ok`.
+    ///
     /// # Errors
     ///
     /// Where handlers had to be abandoned; their messages are delivered again.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped leaves the rest undone; the next one does it.
     pub async fn shutdown(&self) -> Result<()> {
         self.stop(None).await
     }
 
     /// The same; lets `at_work` go once no handler is at work any more.
     pub(crate) async fn stop(&self, at_work: Option<TaskTrackerToken>) -> Result<()> {
-        let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
-        let (Some(shared), ServiceState::Running) = (self.inner.running.get(), state) else { return Ok(()) };
-        let abandoned = shared.stop(time_for_handlers(shared.client.config()), at_work).await;
-        if let Some(home) = self.inner.home.get() {
-            home.clients.release(&shared.client).await;
-        }
-        info!(group = %shared.group, abandoned, "consumer stopped");
+        let Some(shared) = self.inner.running.get() else { return Ok(()) };
+        let mut abandoned = 0;
+        let first = &mut abandoned;
+        let stop = || async move {
+            *first = shared.stop(time_for_handlers(shared.client.config()), at_work).await;
+            if let Some(home) = self.inner.home.get() {
+                home.clients.release(&shared.client).await;
+            }
+            info!(group = %shared.group, abandoned = *first, "consumer stopped");
+        };
+        self.inner.stopped.get_or_init(stop).await;
         match abandoned {
             0 => Ok(()),
             handlers => Err(Error::Abandoned { group: self.group().to_owned(), handlers }),

@@ -21,6 +21,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::OnceCell;
 use tokio::time;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
@@ -99,6 +100,8 @@ struct Inner {
     /// Where clients come from, once the consumer is registered.
     home: OnceLock<Home>,
     running: OnceLock<Arc<Running>>,
+    /// Whether it has been stopped; several may ask for it, and some not wait for the end.
+    stopped: OnceCell<()>,
 }
 
 impl LitePullConsumer {
@@ -123,6 +126,7 @@ impl LitePullConsumer {
             watch: Arc::default(),
             home: OnceLock::new(),
             running: OnceLock::new(),
+            stopped: OnceCell::new(),
         };
         Self { inner: Arc::new(inner), delivered: Vec::new() }
     }
@@ -546,20 +550,28 @@ impl LitePullConsumer {
     ///
     /// What the last poll returned comes again after a restart, unless it was [committed](Self::commit) before: nobody
     /// polled after it. A consumer that does not run is only closed.
+    ///
+    /// The first call does the work; others wait until that is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped leaves the rest undone; the next one does it.
     pub async fn shutdown(&self) {
         self.stop(None).await;
     }
 
     /// The same; lets `at_work` go before the goodbye.
     pub(crate) async fn stop(&self, at_work: Option<TaskTrackerToken>) {
-        let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
-        let (Some(running), ServiceState::Running) = (self.inner.running.get(), state) else { return };
-        running.stop(at_work).await;
-        if let Some(home) = self.inner.home.get() {
-            home.clients.release(&running.client).await;
-        }
-        info!(group = %running.group, "lite pull consumer stopped");
+        let Some(running) = self.inner.running.get() else { return };
+        let stop = || async move {
+            running.stop(at_work).await;
+            if let Some(home) = self.inner.home.get() {
+                home.clients.release(&running.client).await;
+            }
+            info!(group = %running.group, "lite pull consumer stopped");
+        };
+        self.inner.stopped.get_or_init(stop).await;
     }
 
     fn running(&self, action: &'static str) -> Result<&Arc<Running>> {
