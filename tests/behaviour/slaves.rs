@@ -1,14 +1,15 @@
 //! A master with a slave: who lags behind reads from the slave, and everybody does while the master is gone.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use rocketmq::client::MqClientManager;
-use rocketmq::config::LitePullConfig;
+use rocketmq::config::{ConsumeFrom, LitePullConfig};
 use rocketmq::{LitePullConsumer, PushConsumer};
 use rocketmq_tests::{Admin, Apache, ServerKind, Setup, Version, servers};
+use serde_json::json;
 
-use crate::pulled::{Pulled, Request, found, record};
+use crate::pulled::{Answer, Pulled, Request, found, record};
 use crate::seen::Seen;
 use crate::sending::send;
 use crate::server::{block_on, cluster, consumer_config, producer_config, unique};
@@ -154,6 +155,51 @@ async fn promote(server: &Pulled, topic: &str, is_at_once: bool) -> Result<()> {
     }
     server.route_to(&[(0, 1)]);
     wait::until("the new master knows the offset", async || Ok(server.asked(15).iter().any(at(1)))).await
+}
+
+/// A slave has not copied the group's offset yet when its master goes: it does not know where the group is.
+#[test]
+fn what_a_slave_does_not_know_is_not_passed_over() -> Result<()> {
+    const QUERY_OFFSET: i64 = 14;
+    block_on(async {
+        for consume_from in [ConsumeFrom::Last, ConsumeFrom::Timestamp(SystemTime::now())] {
+            let (topic, seen) = (unique("unknown"), Seen::default());
+            let known = topic.clone();
+            let server = Pulled::start(2, move |request| match (request.code, request.member) {
+                (QUERY_OFFSET, 0) => Some(Answer { fields: json!({"offset": "5"}), ..Answer::default() }),
+                // The end of the queue, and what was stored last.
+                (29 | 30, _) => Some(Answer { fields: json!({"offset": "100"}), ..Answer::default() }),
+                (11, _) if request.fields["topic"] == *known && request.number("queueOffset") == 5 => {
+                    Some(found(&[record(&known, 5, "x")], 6))
+                }
+                _ => None,
+            })
+            .await?;
+            server.route_to(&[(1, 1)]);
+            let mut cluster = cluster(&server.name_server());
+            cluster.client.route_interval = Duration::from_millis(50);
+            let manager = MqClientManager::new(cluster);
+            let mut config = consumer_config();
+            config.consume_from = consume_from;
+            config.pull_error_delay = Duration::from_millis(50);
+            PushConsumer::builder(unique("unknown"))
+                .config(config)
+                .subscribe(topic.as_str(), "*", seen.listener())
+                .build(&manager)?;
+            manager.start().await?;
+            wait::until("the slave was asked where to begin", async || {
+                let is_asked = |request: &Request| request.member == 1 && request.fields["topic"] == *topic;
+                Ok(server.asked(QUERY_OFFSET).into_iter().filter(is_asked).count() > 1)
+            })
+            .await?;
+
+            server.route_to(&[(0, 0), (1, 1)]);
+
+            seen.until_count(1).await?;
+            manager.shutdown().await?;
+        }
+        Ok(())
+    })
 }
 
 #[test]

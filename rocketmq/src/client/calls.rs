@@ -70,9 +70,19 @@ impl MqClient {
         Ok(PullAnswer { status, header, body })
     }
 
-    /// How far `group` is in `queue`; `None` where nothing is stored.
+    /// How far `group` is in `queue`; `None` where nothing is stored. Where the master is gone, as a slave knows it.
     pub(crate) async fn query_offset(
         &self,
+        group: &Arc<str>,
+        queue: &MessageQueue,
+    ) -> Result<Option<i64>, RequestError> {
+        self.query_offset_at(Access::Read { broker_id: route::MASTER }, group, queue).await
+    }
+
+    /// The same, asked of this one of the broker's addresses.
+    pub(crate) async fn query_offset_at(
+        &self,
+        access: Access,
         group: &Arc<str>,
         queue: &MessageQueue,
     ) -> Result<Option<i64>, RequestError> {
@@ -82,14 +92,8 @@ impl MqClient {
             queue_id: queue.queue_id,
             set_zero_if_not_found: None,
         };
-        let address = self
-            .find_broker(
-                QueryConsumerOffset::CODE,
-                &queue.topic,
-                &queue.broker_name,
-                Access::Read { broker_id: 0 },
-            )
-            .await?;
+        let address =
+            self.find_broker(QueryConsumerOffset::CODE, &queue.topic, &queue.broker_name, access).await?;
         match self.call_vip(&address, &request).await {
             Ok(answer) => Ok(Some(answer.offset)),
             Err(error) if error.response_code() == Some(ResponseCode::QUERY_NOT_FOUND) => Ok(None),

@@ -1,12 +1,13 @@
 //! Where a group begins in a queue. Source: `behaviour.md` section 3.9.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::info;
 
 use super::Shared;
 use super::queue::OwnedQueue;
-use crate::client::{MqClient, namespace};
+use crate::client::{Access, MqClient, namespace};
 use crate::config::ConsumeFrom;
 use crate::message::MessageQueue;
 use crate::remoting::RequestError;
@@ -17,7 +18,14 @@ use crate::remoting::RequestError;
 /// `last`.
 pub(super) async fn start_offset(shared: &Shared, owned: &OwnedQueue) -> Result<i64, RequestError> {
     let (client, queue) = (&shared.client, &owned.queue);
-    if let Some(stored) = shared.offsets.read(queue).await? {
+    let consume_from = shared.config.consume_from;
+    let stored = match shared.offsets.read(queue).await? {
+        None if !shared.offsets.is_local() => {
+            masters_offset(client, &shared.group, queue, consume_from).await?
+        }
+        stored => stored,
+    };
+    if let Some(stored) = stored {
         owned.note_stored(stored);
         return match shared.skip_before {
             Some(time) if !namespace::is_retry_topic(&queue.topic) => {
@@ -26,7 +34,25 @@ pub(super) async fn start_offset(shared: &Shared, owned: &OwnedQueue) -> Result<
             _ => Ok(stored),
         };
     }
-    first_offset(client, queue, shared.config.consume_from).await
+    first_offset(client, queue, consume_from).await
+}
+
+/// The group's offset, where a broker has said that it has none; whether that was the master is not known.
+///
+/// A slave that does the work of its master has only those of the offsets that it has copied. To begin at the end for that
+/// reason, or at a time, would pass over messages: then the master has to say so, as with the Java client.
+pub(super) async fn masters_offset(
+    client: &MqClient,
+    group: &Arc<str>,
+    queue: &MessageQueue,
+    consume_from: ConsumeFrom,
+) -> Result<Option<i64>, RequestError> {
+    match consume_from {
+        ConsumeFrom::Last | ConsumeFrom::Timestamp(_) if !namespace::is_retry_topic(&queue.topic) => {
+            client.query_offset_at(Access::Write, group, queue).await
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The first offset from `stored` on that is not older than `time`. Brokers before 5.0 may name the last one that is.

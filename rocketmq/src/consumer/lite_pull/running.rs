@@ -24,7 +24,7 @@ use crate::consumer::goodbye::say_goodbye;
 use crate::consumer::offset_store::OffsetStore;
 use crate::consumer::process_queue::FlowLimits;
 use crate::consumer::releases::Releases;
-use crate::consumer::start_offset::first_offset;
+use crate::consumer::start_offset::{first_offset, masters_offset};
 use crate::consumer::stored_offset::Due;
 use crate::consumer::subscription::union;
 use crate::error::{Error, Result};
@@ -226,9 +226,14 @@ impl Running {
         &self,
         queue: &MessageQueue,
     ) -> Result<(i64, Option<i64>), RequestError> {
-        match self.client.query_offset(&self.group, queue).await? {
-            Some(stored) => Ok((stored, Some(stored))),
-            None => Ok((first_offset(&self.client, queue, self.config.consume_from).await?, None)),
+        let (client, group, consume_from) = (&self.client, &self.group, self.config.consume_from);
+        let stored = match client.query_offset(group, queue).await? {
+            None => masters_offset(client, group, queue, consume_from).await?,
+            stored => stored,
+        };
+        match stored {
+            Some(offset) => Ok((offset, stored)),
+            None => Ok((first_offset(client, queue, consume_from).await?, None)),
         }
     }
 
