@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,15 +14,17 @@ use rocketmq::{
     PushConsumer,
 };
 use rocketmq_tests::{ServerKind, Version};
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 
 use crate::fake::{Fake, Notes};
 use crate::program::Program;
+use crate::pulled::{Answer, Pulled};
 use crate::seen::Seen;
 use crate::sending::{Stream, send, send_numbers};
-use crate::server::{Server, Use, cluster, consumer_config, run, unique};
+use crate::server::{Server, Use, block_on, cluster, consumer_config, run, unique};
 use crate::wait;
 
 on_all_servers_of_5_at_once! { Shared:
@@ -605,6 +609,60 @@ async fn a_broker_may_share_the_queues_that_are_pulled(server: Server) -> Result
     ensure!((least..=least + 1).contains(&committed), "{committed} is stored, {least} were sent");
     sender.shutdown().await?;
     Ok(())
+}
+
+/// A broker that was restarted has heard of another member, and not yet of this one.
+#[test]
+fn a_broker_that_does_not_know_a_member_takes_no_queue_from_it() -> Result<()> {
+    const QUERY_ASSIGNMENT: i64 = 400;
+    const CONSUMER_LIST: i64 = 38;
+    const KNOWN: usize = 0;
+    const UNKNOWN: usize = 1;
+    const WITHOUT: usize = 2;
+    block_on(async {
+        let (topic, seen, state) = (unique("orders"), Seen::default(), Arc::new(AtomicUsize::new(KNOWN)));
+        let (known, now) = (topic.clone(), Arc::clone(&state));
+        let server = Pulled::start(1, move |request| {
+            let body = match (request.code, now.load(Ordering::SeqCst)) {
+                (QUERY_ASSIGNMENT, KNOWN) => json!({"messageQueueAssignments": [{
+                    "messageQueue": {"topic": known, "brokerName": "broker-a", "queueId": 0}, "mode": "PULL",
+                }]}),
+                (QUERY_ASSIGNMENT, _) => json!({"messageQueueAssignments": []}),
+                (CONSUMER_LIST, UNKNOWN) => json!({"consumerIdList": ["another"]}),
+                _ => return None,
+            };
+            Some(Answer { body: body.to_string().into_bytes(), ..Answer::default() })
+        })
+        .await?;
+        let mut config = consumer_config();
+        config.rebalance = Rebalance::Broker;
+        let (manager, is_lost) =
+            (MqClientManager::new(cluster(&server.name_server())), Arc::new(AtomicBool::new(false)));
+        let (note, of_topic) = (Arc::clone(&is_lost), topic.clone());
+        let consumer = PushConsumer::builder(unique("group"))
+            .config(config)
+            .subscribe(topic.as_str(), "*", seen.listener())
+            .message_queue_listener(move |change| {
+                if change.topic == of_topic {
+                    note.store(change.owned.is_empty(), Ordering::SeqCst);
+                }
+            })
+            .build(&manager)?;
+        manager.start().await?;
+        wait::until("the queue is pulled", async || Ok(!server.pulls().is_empty())).await?;
+
+        state.store(UNKNOWN, Ordering::SeqCst);
+        consumer.resume();
+        let asked = server.asked(QUERY_ASSIGNMENT).len();
+        wait::until("it was asked twice", async || Ok(server.asked(QUERY_ASSIGNMENT).len() >= asked + 4))
+            .await?;
+        ensure!(!is_lost.load(Ordering::SeqCst), "the queue was given up");
+
+        state.store(WITHOUT, Ordering::SeqCst);
+        wait::until("it is another member's", async || Ok(is_lost.load(Ordering::SeqCst))).await?;
+        manager.shutdown().await?;
+        Ok(())
+    })
 }
 
 async fn members_may_share_only_some_of_the_queues(server: Server) -> Result<()> {

@@ -160,12 +160,21 @@ impl MqClient {
         group: &Arc<str>,
         topic: &str,
     ) -> Result<Vec<String>, RequestError> {
-        let request = GetConsumerList { consumer_group: Arc::clone(group) };
         let address = self.any_broker_of(topic).ok_or_else(|| RequestError::NoAddress {
             code: GetConsumerList::CODE,
             reason: format!("no broker of topic {topic} is known"),
         })?;
-        Ok(self.call_vip(&address, &request).await?.0.consumer_id_list)
+        self.consumer_ids_at(&address, group).await
+    }
+
+    /// The same, as the broker at `address` knows them.
+    pub(crate) async fn consumer_ids_at(
+        &self,
+        address: &Address,
+        group: &Arc<str>,
+    ) -> Result<Vec<String>, RequestError> {
+        let request = GetConsumerList { consumer_group: Arc::clone(group) };
+        Ok(self.call_vip(address, &request).await?.0.consumer_id_list)
     }
 
     /// Takes or renews the locks of `queues`, all of `broker`, for this member of `group`; those that it has now.

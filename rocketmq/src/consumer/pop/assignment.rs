@@ -18,6 +18,7 @@ use crate::consumer::share::Unshared;
 use crate::consumer::subscription::union;
 use crate::message::MessageQueue;
 use crate::protocol::pop::{MessageRequestMode, retry_topic_v1, retry_topic_v2};
+use crate::remoting::Address;
 
 /// A queue that was not popped from for so long has lost its task, and is taken anew.
 const POP_MAX_IDLE: Duration = Duration::from_secs(120);
@@ -38,7 +39,15 @@ impl Shared {
         self.client.route(topic).await.map_err(Unshared::NoRoute)?;
         self.keep_modes(pop, topic).await;
         let Some(address) = self.client.any_broker_of(topic) else { return Err(Unshared::Unknown) };
-        let asked = self.client.query_assignment(&address, &self.group, topic, self.strategy_name()).await;
+        let ask = || self.client.query_assignment(&address, &self.group, topic, self.strategy_name());
+        let asked = match ask().await {
+            // It says so, too, of a member that it has not heard of where it has heard of others.
+            Ok(Some(all)) if all.is_empty() => match self.is_known_at(&address).await {
+                true => ask().await,
+                false => Ok(None),
+            },
+            asked => asked,
+        };
         let all = match asked {
             Ok(Some(all)) => all,
             // It has not heard of us, or of the topic: it is new, or was restarted.
@@ -57,6 +66,12 @@ impl Shared {
             all.into_iter().map(|one| one.message_queue).collect()
         };
         Ok(Assigned { pulled: queues(pulled), popped: queues(popped) })
+    }
+
+    /// Whether the broker at `address` has heard of this member.
+    async fn is_known_at(&self, address: &Address) -> bool {
+        let members = self.client.consumer_ids_at(address, &self.group).await;
+        members.is_ok_and(|members| members.iter().any(|member| member == self.client.id()))
     }
 
     /// Makes `assigned` what is popped of `topic`, and sees to what is left from the other mode.
