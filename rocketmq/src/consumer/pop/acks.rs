@@ -76,7 +76,7 @@ impl Acker {
     }
 
     async fn ack_batch(&self, handles: &[PopHandle]) -> Result<(), RequestError> {
-        let mut patience = Patience::new();
+        let mut patience = self.patience();
         loop {
             let answered = self.shared.client.ack_batch(&self.shared.group, &self.queue.queue, handles).await;
             if !patience.lasts(&answered).await {
@@ -86,13 +86,18 @@ impl Acker {
     }
 
     async fn ack(&self, handle: &PopHandle) -> Result<(), RequestError> {
-        let mut patience = Patience::new();
+        let mut patience = self.patience();
         loop {
             let answered = self.shared.client.ack(&self.shared.group, &self.queue.queue, handle).await;
             if !patience.lasts(&answered).await {
                 return answered;
             }
         }
+    }
+
+    /// Until others may see the messages there is reason to try it: what is acknowledged comes to nobody again.
+    fn patience(&self) -> Patience {
+        Patience::lasting(self.shared.config.pop.invisible_time)
     }
 
     fn report(&self, handles: &[PopHandle], answered: Result<(), RequestError>) {

@@ -17,8 +17,9 @@ use crate::remoting::RequestError;
 
 /// A request about a message is tried so often in all.
 const ATTEMPTS: u32 = 5;
-/// Before the second attempt; twice as long before each further one.
+/// Before the second attempt; twice as long before each further one, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// After a prolongation that failed.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
 /// What is given back is to be seen by others at once; less than this is no time for a broker.
@@ -164,22 +165,31 @@ pub(super) fn is_gone(error: &RequestError) -> bool {
 pub(super) struct Patience {
     left: u32,
     pause: Duration,
+    /// A broker that is away is waited for until then, however often that is.
+    until: Option<Instant>,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { left: ATTEMPTS - 1, pause: FIRST_PAUSE }
+        Self { left: ATTEMPTS - 1, pause: FIRST_PAUSE, until: None }
+    }
+
+    /// The same, but a broker that is away, as one is that is restarted, gets so long to come back.
+    pub(super) fn lasting(time: Duration) -> Self {
+        Self { until: Some(Instant::now() + time), ..Self::new() }
     }
 
     /// Whether to ask once more after this answer; if so, it has been waited for that.
     pub(super) async fn lasts<T>(&mut self, answered: &Result<T, RequestError>) -> bool {
-        let may_change = answered.as_ref().is_err_and(|error| error.is_retryable() && !is_gone(error));
-        if !may_change || self.left == 0 {
+        let Err(error) = answered else { return false };
+        let is_away =
+            error.response_code().is_none() && self.until.is_some_and(|until| Instant::now() < until);
+        if !error.is_retryable() || is_gone(error) || self.left == 0 && !is_away {
             return false;
         }
         time::sleep(self.pause).await;
-        self.left -= 1;
-        self.pause *= 2;
+        self.left = self.left.saturating_sub(1);
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
         true
     }
 }
@@ -187,6 +197,8 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::RequestCode;
+    use crate::remoting::Address;
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_renewed_at_half_of_its_time_and_no_more_once_it_is_over() {
@@ -206,5 +218,36 @@ mod tests {
         let mut lost = Lease::new(lease.handle, start, time);
         lost.lose(start);
         assert!(!lost.is_ours(start) && lost.renew_at().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_away_is_waited_for_and_one_that_refuses_is_asked_a_few_times() {
+        let (address, code): (Address, _) = ("b:1".into(), RequestCode::ACK_MESSAGE);
+        let away =
+            RequestError::TimedOut { address: Arc::clone(&address), code, limit: Duration::from_secs(3) };
+        let refused = |response| RequestError::Refused {
+            address: Arc::clone(&address),
+            code,
+            response,
+            remark: String::new(),
+        };
+        let minute = Duration::from_secs(60);
+        for (error, patience, at_least, at_most) in [
+            (away.clone(), Patience::lasting(minute), minute, minute + LAST_PAUSE),
+            (away, Patience::new(), Duration::from_secs(1), Duration::from_secs(2)),
+            (
+                refused(ResponseCode::SYSTEM_BUSY),
+                Patience::lasting(minute),
+                Duration::from_secs(1),
+                Duration::from_secs(2),
+            ),
+            (refused(ResponseCode::NO_MESSAGE), Patience::lasting(minute), Duration::ZERO, Duration::ZERO),
+        ] {
+            let (mut patience, began, told) = (patience, Instant::now(), error.to_string());
+            let answered: Result<(), _> = Err(error);
+            while patience.lasts(&answered).await {}
+            let waited = began.elapsed();
+            assert!((at_least..=at_most).contains(&waited), "{told}: {waited:?}");
+        }
     }
 }
