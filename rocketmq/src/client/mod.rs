@@ -287,6 +287,8 @@ fn settings(cluster: &ClusterConfig, request_type: RequestType, hooks: RpcHooks)
             max_frame_bytes: client.max_frame.as_usize(),
             max_in_flight: client.max_in_flight as usize,
             idle_timeout: client.idle_timeout,
+            // A new connection takes its time as well.
+            max_silence: (2 * client.request_timeout).max(client.connect_timeout),
             form: match client.serialize {
                 SerializeType::Json => HeaderForm::Json,
                 SerializeType::Rocketmq => HeaderForm::RocketMq,

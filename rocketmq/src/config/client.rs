@@ -30,7 +30,8 @@ pub struct ClientConfig {
     pub unit: Option<String>,
     /// How long a request may take, answer included; default `3s`, 1ms to 10m.
     ///
-    /// Sending has its own, `send_timeout`, and so has a pull, `pull_timeout`.
+    /// Sending has its own, `send_timeout`, and so has a pull, `pull_timeout`. A connection on which one of them was not answered
+    /// in time, and nothing is heard for twice this time thereafter (for `connect_timeout` at least), is made anew.
     pub request_timeout: Duration,
     /// How long opening a connection may take, TLS included; default `3s`, 1ms to 10m.
     pub connect_timeout: Duration,

@@ -20,6 +20,7 @@ const LIMITS: Limits = Limits {
     max_frame_bytes: 16 << 20,
     max_in_flight: 1_024,
     idle_timeout: Duration::from_secs(120),
+    max_silence: Duration::from_secs(120),
     form: HeaderForm::Json,
 };
 /// More connections than a test needs.

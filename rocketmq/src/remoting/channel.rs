@@ -431,6 +431,7 @@ pub(super) mod tests {
         max_frame_bytes: 1 << 20,
         max_in_flight: 10,
         idle_timeout: PATIENCE,
+        max_silence: PATIENCE,
         form: HeaderForm::Json,
     };
 

@@ -39,6 +39,9 @@ pub(crate) struct Limits {
     pub(crate) max_in_flight: usize,
     /// Nothing read and nothing written for so long ends the connection.
     pub(crate) idle_timeout: Duration,
+    /// Nothing read for so long, after a request was not answered in its time, ends it as well: where the way is cut without a
+    /// word, the system goes on trying for a quarter of an hour, and every request would wait in vain.
+    pub(crate) max_silence: Duration,
     pub(crate) form: HeaderForm,
 }
 
@@ -114,8 +117,9 @@ where
         writer: FrameWriter::new(stream.1, UNSENT_BYTES),
         in_flight: InFlight::default(),
         answers,
-        had_traffic: false,
+        has_written: false,
         last_traffic: Instant::now(),
+        silent_since: None,
         next_sweep: Instant::now() + SWEEP_INTERVAL,
     };
     inbound.connected(address);
@@ -161,9 +165,11 @@ struct Connection<'a, R, W> {
     writer: FrameWriter<W>,
     in_flight: InFlight,
     answers: mpsc::Sender<Leaving>,
-    /// Whether anything was read or written since the last sweep: that needs no clock.
-    had_traffic: bool,
+    /// Whether anything was written since the last sweep: that needs no clock.
+    has_written: bool,
     last_traffic: Instant,
+    /// When a request was not answered in its time, unless something was read after that.
+    silent_since: Option<Instant>,
     /// No later than the first deadline of those who wait.
     next_sweep: Instant,
 }
@@ -205,7 +211,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
                 }
                 written = self.writer.write_some(), if self.writer.has_unsent() => {
                     written?;
-                    self.had_traffic = true;
+                    self.has_written = true;
                 }
                 // `self` holds a sender, so this never ends by itself.
                 Some(answer) = answers.recv(), if !self.writer.is_full() => {
@@ -252,7 +258,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
     }
 
     fn receive(&mut self, command: RemotingCommand) {
-        self.had_traffic = true;
         if command.is_response() {
             match self.in_flight.remove(&command.opaque) {
                 Some(waiting) => waiting.end(Ok(command)),
@@ -272,16 +277,28 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<'_, R, W> {
     /// Tells those whose time is over, and forgets those that have given up.
     fn sweep(&mut self, requests: &mut Requests) -> io::Result<()> {
         let now = Instant::now();
+        let was_heard = self.reader.take_heard();
+        if was_heard {
+            self.silent_since = None;
+        }
         let is_over = |_: &i32, waiting: &mut Waiting| waiting.deadline() <= now || waiting.is_abandoned();
         for (_, waiting) in self.in_flight.extract_if(is_over) {
+            if !waiting.is_abandoned() {
+                self.silent_since.get_or_insert(now);
+            }
             waiting.time_out(self.address);
         }
         requests.expire(self.address, now);
         let deadlines = self.in_flight.values().map(Waiting::deadline);
         let deadlines = deadlines.chain(requests.earliest_deadline());
         self.next_sweep = deadlines.fold(now + SWEEP_INTERVAL, Instant::min);
-        if std::mem::take(&mut self.had_traffic) {
+        if std::mem::take(&mut self.has_written) || was_heard {
             self.last_traffic = now;
+        }
+        if self.silent_since.is_some_and(|since| self.limits.max_silence <= now - since) {
+            let error =
+                format!("requests are not answered, and nothing was heard for {:?}", self.limits.max_silence);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, error));
         }
         if self.limits.idle_timeout <= now - self.last_traffic {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was said for the idle timeout"));
@@ -322,6 +339,7 @@ mod tests {
     use crate::protocol::{ExtFields, RequestCode};
 
     const MS: Duration = Duration::from_millis(1);
+    const MAX_SILENCE: Duration = Duration::from_secs(6);
 
     struct Nobody;
 
@@ -343,7 +361,8 @@ mod tests {
         let (peer, mut requests) = Peer::new(Arc::clone(&address), HeaderForm::Json);
         let (near, far) = duplex(unread);
         let (form, idle_timeout) = (HeaderForm::Json, Duration::from_secs(3_600));
-        let limits = Limits { max_frame_bytes: 1 << 24, max_in_flight, idle_timeout, form };
+        let limits =
+            Limits { max_frame_bytes: 1 << 24, max_in_flight, idle_timeout, max_silence: MAX_SILENCE, form };
         let mut task = JoinSet::new();
         task.spawn(
             async move { serve(split(near), &address, &mut requests, &Nobody, limits, &stopping).await },
@@ -413,6 +432,49 @@ mod tests {
         };
         let (asked, ()) = tokio::join!(asked, answered);
         assert_eq!(asked.unwrap().opaque, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_on_which_nothing_is_heard_any_more() {
+        let (peer, _far, mut task) = connect(1 << 20, 10);
+        let start = Instant::now();
+        let (short, long) = tokio::join!(
+            peer.call(request(1), 3_000 * MS),
+            // Those who have more patience may ask anew.
+            peer.call(request(1), 60_000 * MS),
+        );
+        assert!(matches!(short, Err(RequestError::TimedOut { .. })), "{short:?}");
+        assert!(matches!(long, Err(RequestError::Disconnected { .. })), "{long:?}");
+        let took = start.elapsed();
+        assert!(3_000 * MS + MAX_SILENCE <= took && took < 11_000 * MS, "{took:?}");
+        let error = task.join_next().await.unwrap().unwrap();
+        assert!(error.to_string().contains("nothing was heard for 6s"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_stays_while_anything_is_heard_or_nothing_is_asked() {
+        let (peer, mut far, _task) = connect(1 << 20, 10);
+        let whole = peer.call(request(1), 60_000 * MS);
+        let answers = async {
+            peer.call(request(1), 3_000 * MS).await.unwrap_err();
+            let mut answer = RemotingCommand::response(ResponseCode::SUCCESS, None);
+            answer.opaque = 0;
+            // Over a slow line.
+            for byte in answer.encode_head(HeaderForm::Json) {
+                time::sleep(300 * MS).await;
+                far.write_all(&[byte]).await.unwrap();
+            }
+        };
+        let (whole, ()) = tokio::join!(whole, answers);
+        assert_eq!(whole.unwrap().opaque, 0);
+
+        time::sleep(10 * MAX_SILENCE).await;
+        let answered = async {
+            time::sleep(MS).await;
+            answer(&mut far, 2).await;
+        };
+        let (again, ()) = tokio::join!(peer.call(request(1), 3_000 * MS), answered);
+        assert_eq!(again.unwrap().opaque, 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,12 +20,19 @@ pub(super) struct FrameReader<R> {
     /// How much room the next buffer gets; follows the traffic.
     room: usize,
     limit: usize,
+    /// Whether anything came since this was last asked for.
+    was_heard: bool,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// `limit` is the longest frame that is accepted, its leading length included.
     pub(super) fn new(stream: R, limit: usize) -> Self {
-        Self { stream, buffer: BytesMut::new(), room: MIN_BUFFER_BYTES, limit }
+        Self { stream, buffer: BytesMut::new(), room: MIN_BUFFER_BYTES, limit, was_heard: false }
+    }
+
+    /// Whether anything came since the last call, if only a part of a frame.
+    pub(super) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.was_heard)
     }
 
     /// The next command.
@@ -48,6 +55,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if read == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection"));
             }
+            self.was_heard = true;
             // A read that fills the buffer says that more is waiting; one that nearly does not, the opposite.
             if read == before {
                 self.room = (self.room * 2).min(MAX_BUFFER_BYTES);

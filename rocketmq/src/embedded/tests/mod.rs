@@ -58,6 +58,7 @@ impl Client {
             max_frame_bytes: 16 << 20,
             max_in_flight: 100,
             idle_timeout: PATIENCE * 10,
+            max_silence: PATIENCE * 10,
             form: HeaderForm::Json,
         };
         let settings = RemotingSettings {
