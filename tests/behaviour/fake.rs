@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Listens on loopback until it is dropped.
@@ -61,6 +62,21 @@ impl Fake {
         Self::listen(move |stream| async move {
             // It ends with one of the two connections.
             drop(pass_on(stream, server, after_bytes).await);
+        })
+        .await
+    }
+
+    /// Leads to `server`, until `freeze` says that all connections there are fall silent for good, without an end; new ones work.
+    pub(crate) async fn freezing(server: SocketAddr, freeze: &watch::Sender<()>) -> Result<Self> {
+        let freeze = freeze.subscribe();
+        Self::listen(move |stream| {
+            let mut freeze = freeze.clone();
+            // Of what was said before this connection was made, it knows nothing.
+            freeze.mark_unchanged();
+            async move {
+                // It ends with one of the two connections.
+                drop(pass_on_until(stream, server, freeze).await);
+            }
         })
         .await
     }
@@ -153,6 +169,23 @@ async fn pass_on(client: TcpStream, server: SocketAddr, most: u64) -> Result<()>
         asked = tokio::io::copy(&mut from_client, &mut to_server) => asked?,
         answered = tokio::io::copy(&mut answers, &mut to_client) => answered?,
     };
+    Ok(())
+}
+
+/// Passes bytes on, both ways, then takes nothing more, and holds on to both connections.
+async fn pass_on_until(
+    mut client: TcpStream,
+    server: SocketAddr,
+    mut frozen: watch::Receiver<()>,
+) -> Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    tokio::select! {
+        passed = tokio::io::copy_bidirectional(&mut client, &mut server) => drop(passed?),
+        said = frozen.changed() => {
+            said?;
+            std::future::pending().await
+        }
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use rocketmq::client::MqClientManager;
 use rocketmq::config::{ConsumeFrom, LitePullConfig};
 use rocketmq::{LitePullConsumer, Message, Producer, PushConsumer};
+use tokio::sync::watch;
 
 use crate::fake::Fake;
 use crate::seen::{Handled, Seen};
@@ -15,6 +16,7 @@ use crate::wait;
 
 on_each_server! { Shared:
     nothing_is_lost_where_connections_are_cut_in_the_middle_of_a_frame,
+    connections_that_fall_silent_are_made_anew,
 }
 
 on_each_server! { Alone:
@@ -266,6 +268,45 @@ async fn nothing_is_lost_where_connections_are_cut_in_the_middle_of_a_frame(serv
 
     let all = |handled: &Handled| sent.iter().all(|body| handled.times.contains_key(body));
     seen.until("every confirmed message was handled", all).await?;
+    manager.shutdown().await?;
+    Ok(())
+}
+
+/// As where a firewall has forgotten them: nobody says that they are gone.
+async fn connections_that_fall_silent_are_made_anew(server: Server) -> Result<()> {
+    let (topic, group, seen) = (unique("orders"), unique("group"), Seen::default());
+    server.create_topic(&topic, 2).await?;
+    let (freeze, ms) = (watch::Sender::new(()), Duration::from_millis);
+    let network = Fake::freezing(server.broker_addr(), &freeze).await?;
+    let name_server = Fake::name_server(&topic, &[("broker-a", network.addr())]).await?;
+    let mut cluster = cluster(&name_server.addr().to_string());
+    (cluster.client.request_timeout, cluster.client.connect_timeout) = (ms(2_000), ms(2_000));
+    cluster.client.heartbeat_interval = ms(500);
+    let manager = MqClientManager::new(cluster);
+    let mut config = consumer_config();
+    config.pull_error_delay = ms(50);
+    PushConsumer::builder(&group)
+        .config(config)
+        .subscribe(topic.as_str(), "*", seen.listener())
+        .build(&manager)?;
+    let mut config = producer_config();
+    // One that is sent into silence is sent again in time.
+    config.attempt_timeout = Some(ms(1_000));
+    config.retries = 16;
+    config.send_timeout = Duration::from_secs(30);
+    let producer = Producer::builder(unique("producer")).config(config).build(&manager)?;
+    manager.start().await?;
+    let mut sent = send_numbers(&producer, &topic, 20).await?;
+    seen.until_all(&sent).await?;
+
+    // The broker still counts the connections of the rounds before: it has not been told either.
+    for round in 1..=3 {
+        freeze.send(())?;
+        let of_round = (0..4).map(|number| format!("{number} of round {round}"));
+        sent.extend(send(&producer, &topic, of_round).await?);
+        let all = |handled: &Handled| sent.iter().all(|body| handled.times.contains_key(body));
+        seen.until("every confirmed message was handled", all).await?;
+    }
     manager.shutdown().await?;
     Ok(())
 }

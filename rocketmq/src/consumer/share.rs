@@ -39,6 +39,9 @@ pub(super) async fn share(
         Unshared::Unknown
     })?;
     members.sort_unstable();
+    // A broker lists a client once for each of its connections, and those that have ended without a word for two minutes more:
+    // the part of the queues that falls to such a shadow would be nobody's.
+    members.dedup();
     let own = client.id();
     if !members.iter().any(|member| member == own) {
         // The broker has not heard of us: it is new, or was restarted.
