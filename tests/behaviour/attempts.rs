@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rocketmq::client::MqClientManager;
-use rocketmq::config::{ClusterConfig, ProducerConfig};
+use rocketmq::config::{ClusterConfig, NameServers, ProducerConfig};
 use rocketmq::{Message, Producer, ResponseCode, SendError};
+use tokio::task::JoinSet;
 
 use crate::fake::{Fake, nobody};
 use crate::scripted::Scripted;
@@ -458,6 +459,41 @@ fn a_name_server_that_hangs_takes_no_more_than_the_time_of_the_send() -> Result<
         assert!(matches!(error, SendError::TimedOut { attempts: 0, .. }), "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         manager.shutdown().await?;
+        Ok(())
+    })
+}
+
+/// Each client begins with one of the two; some of so many with the silent one.
+#[test]
+fn a_name_server_that_hangs_is_left_for_one_that_answers() -> Result<()> {
+    block_on(async {
+        let (silent, good) = (Fake::silent().await?, Scripted::start(V5, |_, _| 0).await?);
+        let talking = Fake::name_server(TOPIC, &[("broker-a", good.addr())]).await?;
+        let both = [&silent, &talking].map(|server| server.addr().to_string());
+        for (send_timeout_ms, may_fail) in [(3_000, 0), (200, 1)] {
+            let mut sends = JoinSet::new();
+            for _ in 0..12 {
+                let mut cluster = ClusterConfig::default();
+                cluster.name_servers = NameServers::Addresses(both.to_vec());
+                let mut config = producer_config();
+                config.send_timeout = Duration::from_millis(send_timeout_ms);
+                sends.spawn(async move {
+                    let manager = MqClientManager::new(cluster);
+                    let producer = Producer::builder("producer").config(config).build(&manager)?;
+                    manager.start().await?;
+                    for _ in 0..may_fail {
+                        // It has less time than it takes to find out.
+                        drop(producer.send(message()).await);
+                    }
+                    producer.send(message()).await?;
+                    manager.shutdown().await?;
+                    anyhow::Ok(())
+                });
+            }
+            for sent in sends.join_all().await {
+                sent?;
+            }
+        }
         Ok(())
     })
 }

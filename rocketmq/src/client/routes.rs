@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tracing::{debug, info, warn};
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::{debug, error, info, warn};
 
 use super::route::{self, Access, TopicRoute};
 use super::transactions::HALF_TOPIC;
@@ -14,6 +16,10 @@ use crate::protocol::body::TopicRouteData;
 use crate::protocol::header::GetRouteInfo;
 use crate::protocol::{RequestCode, ResponseCode};
 use crate::remoting::{Address, RequestError};
+use crate::tasks::Boxed;
+
+/// A name server that is silent for this part of `request_timeout` may be gone without a word: the next one is asked as well.
+const PATIENCE: u32 = 3;
 
 /// Why the queues of a topic are not known.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -280,24 +286,38 @@ impl MqClient {
         route
     }
 
-    /// Asks the name servers, one after the other, until one answers.
+    /// Asks the name servers, one after the other, until one answers. One that takes its time is still waited for when the next
+    /// one is asked.
     async fn ask_route(&self, topic: &str) -> Result<TopicRouteData, RouteError> {
-        let request = GetRouteInfo { topic: topic.to_owned(), accept_standard_json_only: Some(true) };
-        let mut last = None;
-        for address in self.name_servers.candidates() {
-            match self.remoting.call(address, &request, Bytes::new(), self.config.request_timeout).await {
-                Ok(route) => {
-                    self.name_servers.answered(address);
-                    return Ok(route.0);
+        let turn = self.name_servers.turn();
+        let (mut candidates, mut asked, mut last) = (turn.candidates(), JoinSet::new(), None);
+        loop {
+            let next = candidates.next();
+            if let Some(address) = next {
+                asked.spawn(self.ask_route_of(topic, address));
+            }
+            let answer = match next {
+                Some(_) => time::timeout(self.config.request_timeout / PATIENCE, asked.join_next()).await,
+                None => Ok(asked.join_next().await),
+            };
+            match answer {
+                Err(_) => debug!(address = ?next, "a name server takes its time, the next is asked as well"),
+                Ok(Some(Ok((address, Ok(route))))) => {
+                    turn.answered(&address);
+                    return Ok(route);
                 }
-                Err(error) if error.response_code() == Some(ResponseCode::TOPIC_NOT_EXIST) => {
-                    self.name_servers.answered(address);
+                Ok(Some(Ok((address, Err(error)))))
+                    if error.response_code() == Some(ResponseCode::TOPIC_NOT_EXIST) =>
+                {
+                    turn.answered(&address);
                     return Err(RouteError::NoTopic { topic: topic.to_owned() });
                 }
-                Err(error) => {
+                Ok(Some(Ok((address, Err(error))))) => {
                     debug!(%address, %error, "a name server did not answer, the next is asked");
                     last = Some(error);
                 }
+                Ok(Some(Err(panic))) => error!(%panic, "asking a name server has failed"),
+                Ok(None) => break,
             }
         }
         let source = last.unwrap_or_else(|| RequestError::NoAddress {
@@ -307,6 +327,20 @@ impl MqClient {
         Err(RouteError::NoNameServer {
             addresses: self.name_servers.candidates().map(ToString::to_string).collect(),
             source,
+        })
+    }
+
+    fn ask_route_of(
+        &self,
+        topic: &str,
+        address: &Address,
+    ) -> Boxed<'static, (Address, Result<TopicRouteData, RequestError>)> {
+        let request = GetRouteInfo { topic: topic.to_owned(), accept_standard_json_only: Some(true) };
+        let (remoting, address, limit) =
+            (self.remoting.clone(), Arc::clone(address), self.config.request_timeout);
+        Box::pin(async move {
+            let answer = remoting.call(&address, &request, Bytes::new(), limit).await;
+            (address, answer.map(|route| route.0))
         })
     }
 }
