@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::message::topic::{HALF_TOPIC, OFFSET_MOVED_TOPIC, OP_HALF_TOPIC, SCHEDULE_TOPIC, SELF_TEST_TOPIC};
+use super::AUTO_CREATE_TOPIC;
+use crate::message::topic::NOT_FOR_CLIENTS;
 
 /// The name on the wire of a topic or group: `namespace%name`, and `%RETRY%namespace%name` where it is prefixed.
 pub(crate) fn wrap(namespace: Option<&str>, name: &str) -> Arc<str> {
@@ -38,18 +39,13 @@ fn split(name: &str) -> (&str, &str) {
     ("", name)
 }
 
+/// Those of brokers, which are in no namespace. Source: `NamespaceUtil.isSystemResource`.
 fn is_system(name: &str) -> bool {
-    const TOPICS: [&str; 8] = [
-        "TBW102",
-        SCHEDULE_TOPIC,
-        "BenchmarkTest",
-        HALF_TOPIC,
-        "RMQ_SYS_TRACE_TOPIC",
-        OP_HALF_TOPIC,
-        SELF_TEST_TOPIC,
-        OFFSET_MOVED_TOPIC,
-    ];
-    TOPICS.contains(&name) || name.starts_with("rmq_sys_") || name.starts_with("CID_RMQ_SYS_")
+    const OTHERS: [&str; 4] = [AUTO_CREATE_TOPIC, "BenchmarkTest", "RMQ_SYS_TRACE_TOPIC", "CHECKPOINT_TOPIC"];
+    NOT_FOR_CLIENTS.contains(&name)
+        || OTHERS.contains(&name)
+        || name.starts_with("rmq_sys_")
+        || name.starts_with("CID_RMQ_SYS_")
 }
 
 #[cfg(test)]
@@ -64,6 +60,7 @@ mod tests {
             ("%RETRY%orders", "%RETRY%ns%orders"),
             ("%DLQ%ns%orders", "%DLQ%ns%orders"),
             ("TBW102", "TBW102"),
+            ("TRANS_CHECK_MAX_TIME_TOPIC", "TRANS_CHECK_MAX_TIME_TOPIC"),
         ] {
             assert_eq!(wrap(Some("ns"), name).as_ref(), wrapped);
         }
