@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::MqClient;
 use super::broker_version::BrokerVersion;
 use super::route::MASTER;
+use crate::error::Error;
 use crate::protocol::body::HeartbeatData;
 use crate::protocol::header::{Heartbeat, UnregisterClient};
 use crate::protocol::json;
@@ -93,22 +94,34 @@ impl MqClient {
         }
     }
 
-    /// What the broker said, if it said anything. Else the sentence that every beginner needs: the name server is there,
-    /// but the address that the broker announced to it cannot be reached from here.
+    /// What the broker said, if it said anything. Where it cannot be reached, the sentence that every beginner needs: the name
+    /// server is there, but the address that the broker announced to it cannot be reached from here.
     fn note_failed(&self, broker: &str, address: &Address, error: &RequestError) {
         if !self.brokers().iter().any(|(_, _, known)| known == address) {
             return;
         }
-        if error.response_code().is_some() {
-            let groups: Vec<_> = self.consumer_data().into_iter().map(|data| data.group_name).collect();
-            return warn!(broker, ?groups, %error, "the broker refuses this client, which gets no messages from it until it is heard");
+        let cause = Error::chain(error);
+        match error {
+            RequestError::Refused { .. } => {
+                let groups: Vec<_> = self.consumer_data().into_iter().map(|data| data.group_name).collect();
+                warn!(broker, ?groups, %error, "the broker refuses this client, which gets no messages from it until it is heard");
+            }
+            // A connection that is not made in time is a request that is not answered in time, too.
+            RequestError::Connect { .. } | RequestError::TimedOut { .. } => warn!(
+                broker, %address, %error, %cause,
+                "the name server answers, but the broker does not at the address that it announced; it will be tried \
+                 again. If it is up, set brokerIP1 in its broker.conf to an address that this machine can reach",
+            ),
+            RequestError::Disconnected { .. } => warn!(
+                broker, %address, %error, %cause,
+                "the broker can be reached, but ends the connection before it answers; it will be tried again. If it is up, \
+                 see whether both sides speak TLS (`tls.enabled`), or none",
+            ),
+            RequestError::ShutDown { .. } => {}
+            _ => {
+                warn!(broker, %address, %error, %cause, "the broker does not hear of this client; it will be told again");
+            }
         }
-        warn!(
-            broker,
-            %address,
-            "the name server answers, but the broker does not at the address that it announced; it will be tried \
-             again. If it is up, set brokerIP1 in its broker.conf to an address that this machine can reach",
-        );
     }
 
     /// Tells every broker, at the same time, that this client leaves a producer group.
