@@ -280,7 +280,7 @@ async fn another_expression_takes_effect_at_once_and_nothing_is_passed_over(serv
     for with_each_pull in [false, true] {
         let mut config = consumer_config();
         config.post_subscription = with_each_pull;
-        changes_its_expression(&server, config, false).await?;
+        changes_its_expression(&server, config, Change::AtOnce).await?;
     }
     Ok(())
 }
@@ -290,16 +290,27 @@ async fn another_expression_takes_effect_at_once_also_where_messages_are_popped(
 ) -> Result<()> {
     let mut config = consumer_config();
     config.mode = ConsumeMode::Pop;
-    changes_its_expression(&server, config, false).await
+    changes_its_expression(&server, config.clone(), Change::AtOnce).await?;
+    changes_its_expression(&server, config, Change::Anew).await
 }
 
 async fn another_expression_takes_effect_also_where_nobody_waits_for_that(server: Server) -> Result<()> {
     let mut config = consumer_config();
     config.mode = ConsumeMode::Pop;
-    changes_its_expression(&server, config, true).await
+    changes_its_expression(&server, config, Change::GivenUp).await
 }
 
-async fn changes_its_expression(server: &Server, config: ConsumerConfig, gives_up: bool) -> Result<()> {
+/// How the expression of a topic is changed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Change {
+    AtOnce,
+    /// Nobody waits for the end of it.
+    GivenUp,
+    /// The topic is left, and subscribed again.
+    Anew,
+}
+
+async fn changes_its_expression(server: &Server, config: ConsumerConfig, change: Change) -> Result<()> {
     let (topic, seen) = (unique("changing"), Seen::default());
     server.create_topic(&topic, 1).await?;
     let (sender, producer) = server.producer().await?;
@@ -314,7 +325,10 @@ async fn changes_its_expression(server: &Server, config: ConsumerConfig, gives_u
     send_all(&producer, ["a1", "a2"].map(of)).await?;
     seen.until("those of the one tag are handled", |handled| handled.times.len() == 2).await?;
 
-    if gives_up {
+    if change == Change::Anew {
+        ensure!(consumer.unsubscribe(&topic).await?, "it was subscribed");
+    }
+    if change == Change::GivenUp {
         let changed = timeout(Duration::ZERO, consumer.subscribe(topic.as_str(), "b")).await;
         ensure!(changed.is_err(), "a broker was told");
         // Whose turn is next.

@@ -69,14 +69,15 @@ impl PopQueue {
     pub(super) async fn line(&self, client: &MqClient) -> Result<Arc<Line>, RequestError> {
         let address = client.pop_address(&self.queue).await?;
         let mut line = self.lock_line();
-        let current = line.take().filter(|line| *line.address() == address);
+        let current = line.take().filter(|line| *line.address() == address && !line.is_closed());
         Ok(Arc::clone(line.insert(current.unwrap_or_else(|| Arc::new(client.pop_line(&address))))))
     }
 
     /// Gives up the pop that waits at the broker; returns once the broker has forgotten it. What it has brought by then is
-    /// kept. One that was asked just now is at work at the broker and could not be given up: it is waited for a moment.
+    /// kept. One that was asked just now is at work at the broker and could not be given up: it is waited for a moment, also by
+    /// those who come while another one gives it up.
     pub(super) async fn give_up_pop(&self) {
-        let line = self.lock_line().take();
+        let line = self.lock_line().clone();
         if let Some(line) = line {
             line.close().await;
         }
@@ -136,5 +137,73 @@ impl PopQueue {
 
     pub(super) fn popped_at(&self) -> Instant {
         *self.popped_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::consumer::stats::Topics;
+    use crate::protocol::header::GetMaxOffset;
+    use crate::protocol::{HeaderForm, RemotingCommand};
+    use crate::remoting::{
+        Address, Answer, Inbound, Limits, RemotingClient, RemotingSettings, RequestType, RpcHooks,
+    };
+    use crate::tasks::Tasks;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    struct NotAsked;
+
+    impl Inbound for NotAsked {
+        fn request(&self, _: &Address, command: RemotingCommand, answer: Answer) {
+            answer.unsupported(&command);
+        }
+    }
+
+    fn client() -> RemotingClient {
+        let settings = RemotingSettings {
+            connect_timeout: PATIENCE,
+            limits: Limits {
+                max_frame_bytes: 1 << 20,
+                max_in_flight: 10,
+                idle_timeout: PATIENCE,
+                max_silence: PATIENCE,
+                form: HeaderForm::Json,
+            },
+            signer: None,
+            tls: None,
+            namespace_v2: None,
+            request_type: RequestType::Plain,
+            hooks: RpcHooks::default(),
+        };
+        RemotingClient::new(settings, Arc::new(NotAsked), Tasks::default())
+    }
+
+    #[tokio::test]
+    async fn all_who_give_up_a_pop_wait_for_its_end() {
+        // It takes connections, and answers nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().into();
+        let queue = MessageQueue::new("t", "b", -1);
+        let queue = PopQueue::new(queue, Topics::default().of(&"t".into(), Instant::now()));
+        let line = Arc::new(client().line(&address));
+        *queue.lock_line() = Some(Arc::clone(&line));
+        let is_over = AtomicBool::new(false);
+        let request = GetMaxOffset { topic: "t".into(), queue_id: 0 };
+
+        let popping = async {
+            assert!(line.request(&request, PATIENCE).await.is_err());
+            is_over.store(true, Ordering::SeqCst);
+        };
+        let giving_up = || async {
+            queue.give_up_pop().await;
+            assert!(is_over.load(Ordering::SeqCst), "the broker has not forgotten it");
+        };
+        tokio::join!(biased; popping, giving_up(), giving_up());
     }
 }
