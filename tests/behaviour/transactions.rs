@@ -5,8 +5,9 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rocketmq::client::MqClientManager;
 use rocketmq::message::properties;
 use rocketmq::{
@@ -16,6 +17,7 @@ use rocketmq::{
 use rocketmq_tests::{JavaProgram, ServerKind, Version, servers};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::{time, try_join};
 
 use crate::log;
 use crate::program::Program;
@@ -27,6 +29,7 @@ on_each_server! { Shared:
     a_process_that_is_killed_in_between_loses_nothing_and_delivers_nothing_wrongly,
     the_local_part_decides_and_where_it_does_not_the_check_does,
     any_producer_of_the_group_is_asked,
+    a_stop_that_nobody_waits_for_is_waited_for_by_the_next_one,
     checks_are_bounded_and_those_beyond_are_asked_for_again,
     java_and_this_library_answer_for_each_other,
 }
@@ -206,6 +209,35 @@ async fn deciding(server: &Server, group: &str) -> Result<(MqClientManager, Seen
         .build(&manager)?;
     manager.start().await?;
     Ok((manager, asked))
+}
+
+async fn a_stop_that_nobody_waits_for_is_waited_for_by_the_next_one(server: Server) -> Result<()> {
+    let topic = unique("orders");
+    server.create_topic(&topic, 1).await?;
+    let (manager, check) = (server.manager(), |_| async { Transaction::Unknown });
+    let producer =
+        Producer::builder(unique("producer")).config(producer_config()).check(check).build(&manager)?;
+    manager.start().await?;
+    let (begun, may_end) = (Notify::new(), Notify::new());
+    let local = async {
+        begun.notify_one();
+        may_end.notified().await;
+        Transaction::Commit
+    };
+    let stops = async {
+        begun.notified().await;
+        for _ in 0..2 {
+            let stop = time::timeout(Duration::from_millis(1), producer.shutdown()).await;
+            ensure!(stop.is_err(), "a local part is at work");
+        }
+        may_end.notify_one();
+        manager.shutdown().await?;
+        Ok(())
+    };
+    let send = async { Ok(producer.send_in_transaction(Message::new(&topic).body("1"), local).await?) };
+    let (sent, ()) = try_join!(send, stops)?;
+    assert_eq!(sent.transaction, Transaction::Commit);
+    Ok(())
 }
 
 /// Sends in transactions of `group` that nobody decides, and goes away.

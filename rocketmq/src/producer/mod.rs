@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::OnceCell;
 use tokio::time;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info};
@@ -74,6 +75,8 @@ struct Inner {
     state: StateCell,
     home: OnceLock<Home>,
     running: OnceLock<Arc<Running>>,
+    /// Whether it has been stopped; several may ask for it, and some not wait for the end.
+    stopped: OnceCell<()>,
 }
 
 impl Producer {
@@ -98,6 +101,7 @@ impl Producer {
             state: StateCell::default(),
             home: OnceLock::new(),
             running: OnceLock::new(),
+            stopped: OnceCell::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -171,27 +175,33 @@ impl Producer {
     }
 
     /// Accepts no more messages, waits for those on their way, for at most `send_timeout`, and says goodbye to the
-    /// brokers.
+    /// brokers. The first call does the work; others wait until that is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped leaves the rest undone; the next one does it.
     pub async fn shutdown(&self) {
         self.stop(Stop::begin(), None).await;
     }
 
     /// The same as part of a stop; lets `sending` go once nothing is on its way any more.
     pub(crate) async fn stop(&self, stop: Stop, sending: Option<TaskTrackerToken>) {
-        let state = self.inner.state.get();
         self.inner.state.set(ServiceState::ShutdownAlready);
         self.check().take();
-        let (Some(running), ServiceState::Running) = (self.inner.running.get(), state) else { return };
-        running.stop(stop).await;
-        drop(sending);
-        let goodbye = running.client.remove_producer(&running.group);
-        if time::timeout_at(stop.deadline(running.client.config()), goodbye).await.is_err() {
-            debug!(group = %running.group, "not all brokers heard the goodbye in time, they will notice the end of the connection");
-        }
-        if let Some(home) = self.inner.home.get() {
-            home.clients.release(&running.client).await;
-        }
-        info!(group = %running.group, "producer stopped");
+        let Some(running) = self.inner.running.get() else { return };
+        let work = || async move {
+            running.stop(stop).await;
+            drop(sending);
+            let goodbye = running.client.remove_producer(&running.group);
+            if time::timeout_at(stop.deadline(running.client.config()), goodbye).await.is_err() {
+                debug!(group = %running.group, "not all brokers heard the goodbye in time, they will notice the end of the connection");
+            }
+            if let Some(home) = self.inner.home.get() {
+                home.clients.release(&running.client).await;
+            }
+            info!(group = %running.group, "producer stopped");
+        };
+        self.inner.stopped.get_or_init(work).await;
     }
 
     /// What has been sent since the start, by topic; nothing before it.

@@ -466,7 +466,7 @@ pub(super) mod tests {
         (address, tasks)
     }
 
-    pub(in crate::remoting) fn client() -> RemotingClient {
+    pub(crate) fn client() -> RemotingClient {
         let settings = RemotingSettings {
             connect_timeout: PATIENCE,
             limits: LIMITS,

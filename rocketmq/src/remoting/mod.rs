@@ -19,6 +19,8 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
+#[cfg(test)]
+pub(crate) use channel::tests::client as test_client;
 pub(crate) use channel::{RemotingClient, RemotingSettings, RequestType, refused};
 pub(crate) use connection::{Answer, Inbound, Limits, serve};
 pub use error::RequestError;

@@ -149,40 +149,9 @@ mod tests {
     use super::*;
     use crate::consumer::stats::Topics;
     use crate::protocol::header::GetMaxOffset;
-    use crate::protocol::{HeaderForm, RemotingCommand};
-    use crate::remoting::{
-        Address, Answer, Inbound, Limits, RemotingClient, RemotingSettings, RequestType, RpcHooks,
-    };
-    use crate::tasks::Tasks;
+    use crate::remoting::{self, Address};
 
     const PATIENCE: Duration = Duration::from_secs(10);
-
-    struct NotAsked;
-
-    impl Inbound for NotAsked {
-        fn request(&self, _: &Address, command: RemotingCommand, answer: Answer) {
-            answer.unsupported(&command);
-        }
-    }
-
-    fn client() -> RemotingClient {
-        let settings = RemotingSettings {
-            connect_timeout: PATIENCE,
-            limits: Limits {
-                max_frame_bytes: 1 << 20,
-                max_in_flight: 10,
-                idle_timeout: PATIENCE,
-                max_silence: PATIENCE,
-                form: HeaderForm::Json,
-            },
-            signer: None,
-            tls: None,
-            namespace_v2: None,
-            request_type: RequestType::Plain,
-            hooks: RpcHooks::default(),
-        };
-        RemotingClient::new(settings, Arc::new(NotAsked), Tasks::default())
-    }
 
     #[tokio::test]
     async fn all_who_give_up_a_pop_wait_for_its_end() {
@@ -191,7 +160,7 @@ mod tests {
         let address: Address = listener.local_addr().unwrap().to_string().into();
         let queue = MessageQueue::new("t", "b", -1);
         let queue = PopQueue::new(queue, Topics::default().of(&"t".into(), Instant::now()));
-        let line = Arc::new(client().line(&address));
+        let line = Arc::new(remoting::test_client().line(&address));
         *queue.lock_line() = Some(Arc::clone(&line));
         let is_over = AtomicBool::new(false);
         let request = GetMaxOffset { topic: "t".into(), queue_id: 0 };
