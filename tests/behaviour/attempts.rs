@@ -463,6 +463,25 @@ fn a_name_server_that_hangs_takes_no_more_than_the_time_of_the_send() -> Result<
     })
 }
 
+/// Whether the first send creates the topic is not known then.
+#[test]
+fn a_name_server_that_goes_in_the_middle_of_the_search_says_nothing_about_the_topic() -> Result<()> {
+    block_on(async {
+        let server = Fake::name_server_without_topics("TBW102").await?;
+        let manager = MqClientManager::with_name_servers([server.addr().to_string()])?;
+        let mut config = producer_config();
+        config.send_timeout = Duration::from_millis(300);
+        let producer = Producer::builder("producer").config(config).build(&manager)?;
+        manager.start().await?;
+        let error = producer.send(message()).await.unwrap_err();
+        let error = format!("{:#}", anyhow::Error::from(error));
+        assert!(error.contains("no name server"), "{error}");
+        assert!(2 <= server.connections(), "it is asked again while there is time");
+        manager.shutdown().await?;
+        Ok(())
+    })
+}
+
 /// Each client begins with one of the two; some of so many with the silent one.
 #[test]
 fn a_name_server_that_hangs_is_left_for_one_that_answers() -> Result<()> {

@@ -33,8 +33,17 @@ impl Fake {
             let (topic, route) = known.clone();
             async move {
                 // It ends with the connection.
-                drop(tell_route(stream, &topic, &route).await);
+                drop(tell_routes(stream, |asked| Some((asked == topic).then_some(route.as_str()))).await);
             }
+        })
+        .await
+    }
+
+    /// Knows no topic, and closes each connection on which it is asked about `cuts`.
+    pub(crate) async fn name_server_without_topics(cuts: &'static str) -> Result<Self> {
+        Self::listen(move |stream| async move {
+            // It ends with the connection.
+            drop(tell_routes(stream, |topic| (topic != cuts).then_some(None)).await);
         })
         .await
     }
@@ -140,14 +149,18 @@ pub(crate) async fn nobody() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
 }
 
-/// Answers questions about one topic.
-async fn tell_route(mut stream: TcpStream, topic: &str, route: &str) -> Result<()> {
+/// Answers questions about topics with what `route` says, if there is such a topic, until it says nothing.
+async fn tell_routes<'a>(
+    mut stream: TcpStream,
+    route: impl Fn(&str) -> Option<Option<&'a str>>,
+) -> Result<()> {
     const SUCCESS: u32 = 0;
     const TOPIC_NOT_EXIST: u32 = 17;
     loop {
         let (header, _) = read_frame(&mut stream).await?;
-        let (code, body) =
-            if header["extFields"]["topic"] == topic { (SUCCESS, route) } else { (TOPIC_NOT_EXIST, "") };
+        let topic = header["extFields"]["topic"].as_str().unwrap_or_default();
+        let Some(route) = route(topic) else { return Ok(()) };
+        let (code, body) = route.map_or((TOPIC_NOT_EXIST, ""), |route| (SUCCESS, route));
         let answer =
             json!({"code": code, "language": "JAVA", "version": 479, "opaque": header["opaque"], "flag": 1});
         let answer = answer.to_string();

@@ -101,7 +101,11 @@ impl MqClient {
         }
         match self.fetch_route(topic).await {
             Err(error @ RouteError::NoTopic { .. }) => {
-                let template = self.ask_route(AUTO_CREATE_TOPIC).await.map_err(|_| error)?;
+                let template = match self.ask_route(AUTO_CREATE_TOPIC).await {
+                    // Brokers do not create topics.
+                    Err(RouteError::NoTopic { .. }) => return Err(error),
+                    asked => asked?,
+                };
                 debug!(topic, "the topic does not exist, the first send creates it");
                 Ok(self.store(topic, TopicRoute::from_template(topic, template, default_queues)))
             }
