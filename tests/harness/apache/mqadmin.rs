@@ -25,20 +25,25 @@ pub async fn mqadmin(version: Version, name_server: &str, args: &[&str]) -> Resu
     let _turn = AT_ONCE.acquire().await?;
     let jars = Jars::resolve(version).await?;
     let home = RunDir::create("mqadmin")?;
-    let mut printed = run(&jars, &home, name_server, args).await;
-    for _ in 0..2 {
-        // The tool gives up after five seconds, which a busy machine may take for its start alone.
-        let is_timeout = |error: &anyhow::Error| error.to_string().contains("RemotingTimeoutException");
-        if printed.as_ref().is_err_and(is_timeout) {
-            printed = run(&jars, &home, name_server, args).await;
-        }
-    }
+    let printed = run(&jars, &home, name_server, args).await;
     home.remove();
     printed
 }
 
 /// The same in a home that is there already. Files that the command writes are put there.
 pub(super) async fn run(jars: &Jars, home: &RunDir, name_server: &str, args: &[&str]) -> Result<String> {
+    let mut printed = run_once(jars, home, name_server, args).await;
+    for _ in 0..2 {
+        // The tool gives up after five seconds, which a busy machine may take for its start alone.
+        let is_timeout = |error: &anyhow::Error| error.to_string().contains("RemotingTimeoutException");
+        if printed.as_ref().is_err_and(is_timeout) {
+            printed = run_once(jars, home, name_server, args).await;
+        }
+    }
+    printed
+}
+
+async fn run_once(jars: &Jars, home: &RunDir, name_server: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::from(Program::Admin.command(jars, home, &BTreeMap::new())?);
     command.current_dir(home.path()).args(args).args(["-n", name_server]);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
